@@ -1,0 +1,1 @@
+"""KFP components, one per stage: kfp only, a few lines each."""

@@ -1,0 +1,1 @@
+"""KFP pipelines, one per method: compile, submit, local run. Imports kfp only."""

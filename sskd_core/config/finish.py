@@ -1,0 +1,43 @@
+"""The stages after training: evaluate, export, register."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sskd_core.config.base import Runtime, StrictModel
+from sskd_core.config.tracking import TrackingConfig
+
+
+class EvaluateConfig(StrictModel):
+    """Instance AP of each model on one split."""
+
+    split: Literal["val", "test"] = "test"
+    batch: Runtime[int] = Field(16, ge=1)
+    max_detections: int = Field(100, ge=1)
+    overlay_images: int = Field(8, ge=0, description="images drawn side by side in the report")
+
+
+class ExportConfig(StrictModel):
+    """The ONNX file and how close it must be to PyTorch."""
+
+    opset: int = Field(18, ge=17)
+    parity_images: int = Field(32, ge=1)
+    max_logit_difference: float = Field(1e-2, gt=0, description="largest absolute mask-logit difference")
+    max_ap_difference: float = Field(0.1, ge=0, description="AP points between PyTorch and onnxruntime on test")
+
+
+class GateConfig(StrictModel):
+    """What the student must show before an alias moves (AP in points, 0..100)."""
+
+    min_mask_ap: float = Field(0.0, ge=0, le=100)
+    min_gain_over_supervised: float = Field(0.0, description="refined minus supervised-only student, AP points")
+
+
+class RegisterConfig(StrictModel):
+    """Registration and promotion."""
+
+    gate: GateConfig = Field(default_factory=GateConfig)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    alias: str = Field("champion", pattern=r"^[a-z][a-z0-9_-]*$")

@@ -1,0 +1,44 @@
+"""Which network, from which weights, at which input size."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from sskd_core.config.base import StrictModel
+
+Family = Literal["mask2former", "dinov2_dpt"]
+
+
+class InputConfig(StrictModel):
+    """How an image becomes a tensor: resized so that it fits `height` x `width`, then padded bottom and right.
+
+    Heights and widths are pixels. `mean` and `std` are per RGB channel on a 0..1 scale.
+    """
+
+    height: int = Field(512, ge=32, le=4096)
+    width: int = Field(1024, ge=32, le=4096)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class ModelConfig(StrictModel):
+    """A model family and where its weights come from.
+
+    `weights` and `encoder_weights` take a local folder, a hub id, an `s3://` prefix, or `builtin:NAME` for the small
+    weights that are shipped with the package. `arch` goes to the family's own configuration.
+    """
+
+    family: Family
+    arch: dict[str, Any] = Field(default_factory=dict, description="the family's architecture, see docs/models.md")
+    weights: str | None = Field(None, description="whole model; its own architecture then wins over `arch`")
+    encoder_weights: str | None = Field(None, description="encoder only; the rest starts from random values")
+    input: InputConfig = Field(default_factory=InputConfig)
+    licence: str = Field("unknown", min_length=1, description="licence of the initial weights, inherited downstream")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelConfig:
+        if self.weights is not None and self.encoder_weights is not None:
+            raise ValueError("set 'weights' or 'encoder_weights', not both")
+        return self

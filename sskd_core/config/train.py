@@ -1,0 +1,91 @@
+"""The training engine's configuration: one model for every training stage."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from sskd_core.config.base import Runtime, StrictModel
+from sskd_core.config.model import ModelConfig
+
+
+class OptimizerConfig(StrictModel):
+    """AdamW and its schedule."""
+
+    lr: float = Field(1e-4, gt=0)
+    backbone_lr_multiplier: float = Field(0.1, ge=0, le=1, description="0 freezes the encoder")
+    weight_decay: float = Field(0.05, ge=0)
+    clip_grad_norm: float = Field(0.01, gt=0, description="global L2 norm over all parameters")
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    poly_power: float = Field(0.9, gt=0)
+    warmup_iterations: int = Field(0, ge=0)
+
+
+class AugmentConfig(StrictModel):
+    """The weak view: geometry, and light colour. Sizes are relative to the model's input."""
+
+    scale: tuple[float, float] = (0.5, 2.0)
+    horizontal_flip: float = Field(0.5, ge=0, le=1)
+    brightness: float = Field(0.125, ge=0, le=1)
+    contrast: float = Field(0.5, ge=0, le=1)
+    saturation: float = Field(0.5, ge=0, le=1)
+    hue: float = Field(0.05, ge=0, le=0.5)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AugmentConfig:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale must be two increasing positive numbers")
+        return self
+
+
+class SetCriterionConfig(StrictModel):
+    """Mask2Former's set loss (Cheng et al. 2022, section 3.2; weights of its released configuration)."""
+
+    class_weight: float = Field(2.0, ge=0)
+    mask_weight: float = Field(5.0, ge=0)
+    dice_weight: float = Field(5.0, ge=0)
+    no_object_weight: float = Field(0.1, ge=0, le=1)
+    num_points: int = Field(12_544, ge=1, description="points a mask is compared at")
+    oversample_ratio: float = Field(3.0, ge=1)
+    importance_ratio: float = Field(0.75, ge=0, le=1)
+
+
+class TrainConfig(StrictModel):
+    """One run of the engine: what is trained, from what, on what, for how long."""
+
+    strategy: Literal["supervised", "semi_supervised"] = "supervised"
+    iterations: int = Field(90_000, ge=1)
+    labeled_batch: int = Field(4, ge=1, description="labelled images a step")
+    unlabeled_batch: int = Field(4, ge=0, description="pseudo-labelled images a step; 0 for `supervised`")
+    lambda_semi: float = Field(1.0, ge=0, description="weight of the pseudo-label term")
+    ignore_uncertain: bool = Field(
+        False, description="leave unmatched queries that overlap a discarded low-score instance out of the class loss"
+    )
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    criterion: SetCriterionConfig = Field(default_factory=SetCriterionConfig)
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="keep a moving average of the weights and deliver it")
+    val_every: int = Field(5_000, ge=1, description="iterations between evaluations on val")
+    select: Literal["best", "last"] = Field("best", description="deliver the weights of the best val AP, or the last")
+    checkpoint_seconds: Runtime[float] = Field(300.0, ge=0, description="time between checkpoints")
+    log_every: Runtime[int] = Field(20, ge=1)
+    loader_workers: Runtime[int] = Field(0, ge=0)
+    amp: bool = Field(True, description="bfloat16 autocast on CUDA")
+
+    @model_validator(mode="after")
+    def _batches_fit_strategy(self) -> TrainConfig:
+        if self.strategy == "semi_supervised" and self.unlabeled_batch == 0:
+            raise ValueError("strategy 'semi_supervised' needs unlabeled_batch >= 1")
+        if self.strategy == "supervised" and self.unlabeled_batch != 0:
+            raise ValueError("strategy 'supervised' uses no pseudo-labels; set unlabeled_batch: 0")
+        return self
+
+
+class TrainStageConfig(StrictModel):
+    """What a training stage receives: the model, the run, and the seed."""
+
+    role: Literal["teacher", "student"]
+    model: ModelConfig
+    train: TrainConfig
+    seed: int = Field(0, ge=0)

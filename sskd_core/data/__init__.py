@@ -1,0 +1,1 @@
+"""Data sets: formats, the index, splits, transforms, samplers, loaders, and the demo scenes."""

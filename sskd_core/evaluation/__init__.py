@@ -1,0 +1,1 @@
+"""Figures of merit: instance AP and what is drawn from it."""

@@ -1,0 +1,1 @@
+"""Pseudo-label shards: schema, writer, reader, statistics, health checks, contact sheet."""

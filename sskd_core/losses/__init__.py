@@ -1,0 +1,1 @@
+"""Losses: the set criterion and the terms that the methods add to it."""

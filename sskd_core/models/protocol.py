@@ -1,0 +1,74 @@
+"""What the engine asks of a network.
+
+Shape letters: B images, Q queries, C classes, H x W input, h x w mask logits, E encoder channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sskd_core.config.model import InputConfig, ModelConfig
+from sskd_core.data.records import Instance
+
+Image = NDArray[np.uint8]
+"""An RGB image, [height, width, 3]."""
+
+
+@dataclass
+class QueryOutput:
+    """The predictions of a query-based network at every supervised depth; the last is the final one.
+
+    Attributes:
+        class_logits: each [B, Q, C+1]; index C is "no object".
+        mask_logits: each [B, Q, h, w].
+        encoder_features: [B, E, h', w'], the coarsest encoder map, where a term over features attaches.
+    """
+
+    class_logits: list[Tensor]
+    mask_logits: list[Tensor]
+    encoder_features: Tensor
+
+
+class SegmentationModel(nn.Module):
+    """Base of every family: a network from normalised pixels to queries.
+
+    Attributes:
+        config: what it was built from.
+        classes: class names, in index order.
+    """
+
+    config: ModelConfig
+    classes: list[str]
+
+    @property
+    def input(self) -> InputConfig:
+        """The input size and normalisation."""
+        return self.config.input
+
+    def forward(self, pixels: Tensor) -> QueryOutput:
+        """Predict.
+
+        Args:
+            pixels: [B, 3, H, W], normalised with `input.mean` and `input.std`.
+        """
+        raise NotImplementedError
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that train at the backbone's learning rate."""
+        raise NotImplementedError
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """Anything that can label images."""
+
+    classes: list[str]
+
+    def predict(self, images: list[Image]) -> list[list[Instance]]:
+        """Return the instances of each image, best score first, masks at the image's own size."""
+        ...

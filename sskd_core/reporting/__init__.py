@@ -1,0 +1,1 @@
+"""What a person looks at: results.json and report.html."""

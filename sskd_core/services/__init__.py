@@ -1,0 +1,1 @@
+"""Embedded twins of what a cluster provides."""

@@ -1,0 +1,1 @@
+"""One file per stage: read manifests, do the work, commit a manifest."""

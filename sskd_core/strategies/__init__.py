@@ -1,0 +1,1 @@
+"""Who teaches whom and when: small declarations, no loops of their own."""

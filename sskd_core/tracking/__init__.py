@@ -1,0 +1,1 @@
+"""MLflow: runs, lineage, registry, promotion gate."""
