@@ -1,6 +1,6 @@
 """The format of a label shard: Parquet, zstd, one row an instance, and one row for an image without any.
 
-Encoding is deterministic: equal labels give equal bytes under the same pyarrow, so a shard's digest stands for
+Encoding is deterministic: equal labels give equal bytes under the same pyarrow, so a digest stands for
 its labels. Decoding trusts nothing: version, columns and the grouping of rows are checked before a record is
 built.
 """
@@ -70,7 +70,6 @@ def encode_shard(images: Sequence[LabeledImage], labeller: str) -> bytes:
         sink,
         compression="zstd",
         compression_level=_ZSTD_LEVEL,
-        store_schema=False,
         use_dictionary=_REPEATING_COLUMNS,
         write_statistics=["image_id", "category", "score"],
     )
@@ -129,10 +128,14 @@ def _check_format(schema: pa.Schema, where: str) -> None:
         raise IntegrityError(f"{where}: a Parquet file, but not a label shard; wrong object passed?")
     if version != str(VERSION).encode():
         found = version.decode(errors="replace")
-        raise IntegrityError(f"{where}: label shard version {found}, this release reads {VERSION}; label again")
+        raise IntegrityError(
+            f"{where}: label shard version {found}, this release reads {VERSION}; label again"
+        )
     if not schema.equals(SCHEMA):
         different = sorted(set(schema) ^ set(SCHEMA), key=str) or ["their order"]
-        raise IntegrityError(f"{where}: not the columns of label shard version {VERSION}: {_names(different)}")
+        raise IntegrityError(
+            f"{where}: not the columns of label shard version {VERSION}: {_names(different)}"
+        )
 
 
 def _names(fields: Sequence[Any]) -> str:
