@@ -25,7 +25,7 @@ def draw_instances(
     instances: Sequence[Instance],
     classes: Sequence[str],
     *,
-    scale: int = 1,
+    size: tuple[int, int] | None = None,
     scores: bool = True,
 ) -> NDArray[np.uint8]:
     """Draw instances over an image.
@@ -34,28 +34,36 @@ def draw_instances(
         image: RGB, [height, width, 3].
         instances: with masks at the size of the image; drawn in reverse order, so the first one is on top.
         classes: class names in index order.
-        scale: whole factor by which the picture is enlarged first, so that text fits on small images.
+        size: height and width of the picture; the image is resized before lines and text are drawn, so that
+            they stay legible on small and on large images. Default: the size of the image.
         scores: whether the score follows the class name.
 
     Returns:
-        A new RGB picture, [height * scale, width * scale, 3].
+        A new RGB picture.
     """
-    picture = np.repeat(np.repeat(image, scale, axis=0), scale, axis=1)
+    height, width = size or image.shape[:2]
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    picture = np.array(resized)
+    rows = np.arange(height) * image.shape[0] // height
+    columns = np.arange(width) * image.shape[1] // width
     for item in reversed(instances):
-        mask = np.repeat(np.repeat(decode_mask(item.rle), scale, axis=0), scale, axis=1)
+        mask = decode_mask(item.rle)[rows[:, None], columns]
         color = np.array(class_color(item.category), dtype=np.float32)
         picture[mask] = (picture[mask] * (1 - _FILL) + color * _FILL).astype(np.uint8)
         picture[contour(mask)] = color
     canvas = Image.fromarray(picture)
-    pen = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(size=max(9, min(canvas.size) // 32))
     for item in reversed(instances):
         name = classes[item.category] + (" (crowd)" if item.is_crowd else "")
         text = f"{name} {item.score:.2f}" if scores else name
-        _write_label(
-            pen, canvas.size, text, (item.bbox[0] * scale, item.bbox[1] * scale), item.category, font
-        )
-    return np.asarray(canvas)
+        corner = (item.bbox[0] * width / image.shape[1], item.bbox[1] * height / image.shape[0])
+        _write_label(canvas, text, corner, class_color(item.category))
+    return np.array(canvas)
+
+
+def fit_within(height: int, width: int, max_height: int, max_width: int) -> tuple[int, int]:
+    """Return the largest size of the same aspect ratio that fits the bounds, as (height, width) in pixels."""
+    scale = min(max_height / height, max_width / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def class_color(category: int) -> tuple[int, int, int]:
@@ -72,18 +80,15 @@ def contour(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _write_label(
-    pen: ImageDraw.ImageDraw,
-    size: tuple[int, int],
-    text: str,
-    corner: tuple[float, float],
-    category: int,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    canvas: Image.Image, text: str, corner: tuple[float, float], color: tuple[int, int, int]
 ) -> None:
+    pen = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=max(9, min(canvas.size) // 32))
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     width, height = right - left + 4, bottom - top + 4
-    x = max(0.0, min(corner[0], size[0] - width))
-    y = max(0.0, min(corner[1], size[1] - height))
-    pen.rectangle((x, y, x + width - 1, y + height - 1), fill=class_color(category))
-    red, green, blue = class_color(category)
-    bright = 0.299 * red + 0.587 * green + 0.114 * blue > 140
-    pen.text((x + 2 - left, y + 2 - top), text, fill=(0, 0, 0) if bright else (255, 255, 255), font=font)
+    x = max(0.0, min(corner[0], canvas.width - width))
+    y = max(0.0, min(corner[1], canvas.height - height))
+    pen.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
+    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    ink = (0, 0, 0) if luminance > 140 else (255, 255, 255)
+    pen.text((x + 2 - left, y + 2 - top), text, fill=ink, font=font)
