@@ -23,12 +23,13 @@ _CONNECT_SECONDS = 5
 _READ_SECONDS = 60
 
 
-def make_client(config: StorageConfig, attempts: int = ATTEMPTS) -> S3Client:
-    """Return a client; credentials come from boto3's default chain.
+def make_client(config: StorageConfig, attempts: int = ATTEMPTS, keys: tuple[str, str] | None = None) -> S3Client:
+    """Return a client.
 
     Args:
         config: the store.
         attempts: tries of a request in all; waits between them grow exponentially with jitter.
+        keys: access key and secret key; None for boto3's default chain.
     """
     options = Config(
         s3={"addressing_style": config.addressing_style},
@@ -40,7 +41,8 @@ def make_client(config: StorageConfig, attempts: int = ATTEMPTS) -> S3Client:
         max_pool_connections=max(10, 2 * config.max_concurrency),
         tcp_keepalive=True,
     )
-    session = boto3.session.Session()
+    access, secret = keys or (None, None)
+    session = boto3.session.Session(aws_access_key_id=access, aws_secret_access_key=secret)
     return session.client("s3", endpoint_url=config.endpoint_url, region_name=config.region, config=options)
 
 
