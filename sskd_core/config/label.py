@@ -8,7 +8,11 @@ from sskd_core.config.base import Runtime, StrictModel
 
 
 class PseudoLabelConfig(StrictModel):
-    """Filter, sharding and health limits of pseudo-labels."""
+    """Filter, sharding and health limits of pseudo-labels.
+
+    The limits change no label, so they stay out of the fingerprint: after a refusal, raising one judges the shards
+    that are there instead of labelling again.
+    """
 
     score_threshold: float = Field(0.3, ge=0, le=1, description="least class score x mask score of an instance")
     class_thresholds: dict[str, float] = Field(default_factory=dict, description="per class name, over the common one")
@@ -18,8 +22,10 @@ class PseudoLabelConfig(StrictModel):
     remove_overlaps: bool = Field(True, description="pixels belong to the best-scored instance alone")
     shard_images: int = Field(256, ge=1, description="images a shard")
     batch: Runtime[int] = Field(16, ge=1, description="images a forward pass")
-    max_empty_rate: float = Field(0.9, ge=0, le=1, description="health: largest share of images without an instance")
-    max_class_drift: float = Field(
+    max_empty_rate: Runtime[float] = Field(
+        0.9, ge=0, le=1, description="health: largest share of images without an instance"
+    )
+    max_class_drift: Runtime[float] = Field(
         0.6, ge=0, le=1, description="health: largest total-variation distance to the labelled class histogram"
     )
 

@@ -37,6 +37,11 @@ class ShardRecord(StrictModel):
     statistics: LabelStatistics
 
 
+def shard_count(images: int, shard_images: int) -> int:
+    """Return how many shards hold `images` images; shard i holds those from `i * shard_images` on."""
+    return -(-images // shard_images)
+
+
 class ShardSet:
     """The shards below one stage prefix.
 

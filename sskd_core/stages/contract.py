@@ -88,7 +88,12 @@ def find(store: ObjectStore, stage: str, identity: str) -> Manifest | None:
 
 
 def execute(
-    stage: str, function: StageFunction, config: StrictModel, inputs: Mapping[str, Manifest], context: StageContext
+    stage: str,
+    function: StageFunction,
+    config: StrictModel,
+    inputs: Mapping[str, Manifest],
+    context: StageContext,
+    part: str | None = None,
 ) -> Manifest:
     """Run a stage unless its result exists, and commit.
 
@@ -98,6 +103,8 @@ def execute(
         config: the stage's configuration.
         inputs: manifests by input name.
         context: as the stage will see it; `prefix` and `fingerprint` must be those of `stage_fingerprint`.
+        part: for one task of several that share a fingerprint, such as `workers/0-of-2`: its manifest goes to
+            `{prefix}/{part}.json` and does not finish the stage.
 
     Returns:
         The committed manifest: the one found, the one written, or the one of a concurrent twin that was first.
@@ -121,6 +128,9 @@ def execute(
         context.progress.end("failed", detail=str(error))
         raise
     manifest = _manifest(stage, config, inputs, context, result, time.monotonic() - began)
+    if part is not None:
+        own = {"stage": f"{stage}_worker", "uri": f"{context.prefix}/{part}.json"}
+        manifest = manifest.model_copy(update=own)
     committed = commit(context.store, manifest)
     context.progress.end("done")
     return committed
