@@ -10,11 +10,13 @@ import json
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 log = logging.getLogger(__name__)
 DIRECTORY_VARIABLE = "SSKD_PROGRESS_DIR"
+EndStatus = Literal["done", "cached", "refused", "failed", "interrupted"]
 _LOG_SECONDS = 15.0
 
 
@@ -51,9 +53,15 @@ class Progress:
         """Say something that a person would want to know."""
         self._write("note", detail=message)
 
-    def end(self, status: str, detail: str = "") -> None:
-        """Say that the node ended: `done`, `cached`, `failed` or `interrupted`."""
-        self._write("end", status=status, detail=detail)
+    def end(self, status: EndStatus, detail: str = "", problems: Sequence[str] = ()) -> None:
+        """Say that the node ended.
+
+        Args:
+            status: `refused` is the user's to mend, `failed` is a defect.
+            detail: one line, for whoever sees only that.
+            problems: every problem found, where there are several.
+        """
+        self._write("end", status=status, detail=detail, problems=list(problems))
 
     def _write(self, kind: str, **values: Any) -> None:
         now = time.time()
@@ -64,5 +72,5 @@ class Progress:
                 stream.write(record + "\n")
         elif kind != "update" or now - self._last_log >= _LOG_SECONDS or values["done"] == values["total"]:
             self._last_log = now
-            text = " ".join(f"{key}={value}" for key, value in values.items() if value not in ("", {}))
+            text = " ".join(f"{key}={value}" for key, value in values.items() if value not in ("", {}, []))
             log.info("%s %s %s", self.node, kind, text)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from sskd_core.config.base import StrictModel
-from sskd_core.errors import Interrupted
 from sskd_core.progress import Progress
 from sskd_core.storage.digest import code_digest, digest_json
 from sskd_core.storage.manifest import MEDIA_TYPE, InputRef, Manifest, ObjectRef, fingerprint
@@ -95,7 +94,7 @@ def execute(
     context: StageContext,
     part: str | None = None,
 ) -> Manifest:
-    """Run a stage unless its result exists, and commit.
+    """Run a stage unless its result exists, and commit. Progress is told of success; of failure the caller tells it.
 
     Args:
         stage: stage name, the folder of its results.
@@ -119,14 +118,7 @@ def execute(
         context.progress.end("cached")
         return existing
     began = time.monotonic()
-    try:
-        result = function(config, inputs, context)
-    except Interrupted:
-        context.progress.end("interrupted")
-        raise
-    except BaseException as error:
-        context.progress.end("failed", detail=str(error))
-        raise
+    result = function(config, inputs, context)
     manifest = _manifest(stage, config, inputs, context, result, time.monotonic() - began)
     if part is not None:
         own = {"stage": f"{stage}_worker", "uri": f"{context.prefix}/{part}.json"}
