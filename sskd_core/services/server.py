@@ -144,6 +144,7 @@ def _command(program: str, directory: Path, ports: Ports) -> list[str]:
         "-master.telemetry=false",
         "-admin.ui=false",
         "-webdav=false",
+        "-volume.preStopSeconds=0",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         f"-s3.port={ports.s3}",

@@ -23,6 +23,7 @@ from sskd_core.storage.faults import no_space
 
 log = logging.getLogger(__name__)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_PARTIAL = ".partial-"
 _READ_ONLY = 0o444
 _ABANDONED_SECONDS = 24 * 3600.0
 # Evicting a little more than needed keeps the next insertions from scanning the folder again.
@@ -44,12 +45,12 @@ class ObjectCache:
         self._verified: set[Path] = set()
         self._used_bytes: int | None = None
 
-    def fetch(self, uri: str, digest: str, download: Callable[[Path], None]) -> Path:
+    def fetch(self, uri: str, digest: str | None, download: Callable[[Path], None]) -> Path:
         """Return the local copy of an object, downloading it when it is not there.
 
         Args:
             uri: the object, for messages.
-            digest: the expected digest, `sha256:...`.
+            digest: the expected digest, `sha256:...`; None to download it whatever it is.
             download: writes the object's bytes to the path that it is given.
 
         Returns:
@@ -59,15 +60,13 @@ class ObjectCache:
             IntegrityError: malformed digest, or the downloaded bytes are not those of `digest`.
             StorageError: the disk is full or the folder cannot be written.
         """
-        if not _DIGEST.fullmatch(digest):
+        if digest is not None and not _DIGEST.fullmatch(digest):
             raise IntegrityError(f"{uri}: {digest!r} is not a digest of the form sha256:<64 hex digits>")
         directory = self._directory()
-        hexadecimal = digest.removeprefix("sha256:")
-        path = directory / hexadecimal[:2] / hexadecimal
         try:
-            if not self._usable(path, digest):
-                self._insert(uri, path, digest, download)
-            return path
+            if digest is not None and self._is_usable(_path(directory, digest), digest):
+                return _path(directory, digest)
+            return self._insert(uri, directory, digest, download)
         except OSError as error:
             full = no_space(error, directory, "storage.cache_dir")
             raise full or StorageError(
@@ -85,7 +84,7 @@ class ObjectCache:
             self._verified, self._used_bytes = set(), None
         return self._private[1]
 
-    def _usable(self, path: Path, digest: str) -> bool:
+    def _is_usable(self, path: Path, digest: str) -> bool:
         try:
             os.utime(path)  # marks it as used; the modification time orders the eviction
             if path in self._verified:
@@ -99,23 +98,26 @@ class ObjectCache:
         path.unlink(missing_ok=True)
         return False
 
-    def _insert(self, uri: str, path: Path, digest: str, download: Callable[[Path], None]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+    def _insert(self, uri: str, directory: Path, digest: str | None, download: Callable[[Path], None]) -> Path:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, name = tempfile.mkstemp(dir=directory, prefix=_PARTIAL)
         os.close(handle)
         partial = Path(name)
         try:
             download(partial)
             actual = digest_file(partial)
-            if actual != digest:
+            if digest is not None and actual != digest:
                 raise mismatch(uri, digest, actual)
             partial.chmod(_READ_ONLY)
             size = partial.stat().st_size
+            path = _path(directory, actual)
+            path.parent.mkdir(exist_ok=True, mode=0o700)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
         self._verified.add(path)
         self._account(path, size)
+        return path
 
     def _account(self, newest: Path, size: int) -> None:
         if self._used_bytes is None:
@@ -138,18 +140,24 @@ class ObjectCache:
         return total
 
     def _scan(self) -> list[tuple[float, int, Path]]:
-        """Return (time of last use, bytes, path) of every cached file, and drop what killed processes left."""
+        """Return (time of last use, bytes, path) of each cached file, and drop what killed processes left."""
+        directory = self._directory()
         found: list[tuple[float, int, Path]] = []
-        for path in self._directory().glob("[0-9a-f][0-9a-f]/*"):
+        for path in [*directory.glob(f"{_PARTIAL}*"), *directory.glob("[0-9a-f][0-9a-f]/*")]:
             try:
                 facts = path.stat()
             except FileNotFoundError:
                 continue
-            if not path.name.startswith(".partial-"):
+            if not path.name.startswith(_PARTIAL):
                 found.append((facts.st_mtime, facts.st_size, path))
             elif time.time() - facts.st_mtime > _ABANDONED_SECONDS:
                 path.unlink(missing_ok=True)
         return found
+
+
+def _path(directory: Path, digest: str) -> Path:
+    name = digest.removeprefix("sha256:")
+    return directory / name[:2] / name
 
 
 def mismatch(uri: str, expected: str, actual: str) -> IntegrityError:

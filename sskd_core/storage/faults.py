@@ -153,7 +153,7 @@ def _from_response(error: Any, uri: str, config: StorageConfig) -> StorageError:
         return StorageError(f"{uri}: {where} cannot {error.operation_name} as asked ({message}); use a newer store")
     if status >= 500:
         return StorageError(
-            f"{uri}: the object store at {where} failed repeatedly ({code}: {message}); look at its health and free "
-            "space, then run again to go on"
+            f"{uri}: the object store at {where} failed repeatedly ({code}: {message}); is its disk full? Free "
+            "some, or see its log, then run again to go on"
         )
     return StorageError(f"{uri}: {where} refused {error.operation_name} ({code}: {message})")

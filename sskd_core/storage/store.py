@@ -164,12 +164,25 @@ class ObjectStore:
         below(uri, self._readable)
         return self._cache.fetch(uri, digest, lambda path: self._download(uri, path))
 
+    def fetch_uri(self, uri: str) -> Path:
+        """Return a read-only local copy of an object whose digest is not known, such as weights of the user's own."""
+        below(uri, self._readable)
+        return self._cache.fetch(uri, None, lambda path: self._download(uri, path))
+
+    def size(self, uri: str) -> int:
+        """Return the bytes that an object has.
+
+        Raises:
+            StorageError: it does not exist, or the store failed.
+        """
+        bucket, key = below(uri, self._readable)
+        with translated(uri, self.config):
+            return self._client.head_object(Bucket=bucket, Key=key)["ContentLength"]
+
     def exists(self, uri: str) -> bool:
         """Return whether there is an object of this name."""
-        bucket, key = below(uri, self._readable)
         try:
-            with translated(uri, self.config):
-                self._client.head_object(Bucket=bucket, Key=key)
+            self.size(uri)
         except MissingObjectError:
             return False
         return True
