@@ -62,15 +62,15 @@ class ObjectCache:
         """
         if digest is not None and not _DIGEST.fullmatch(digest):
             raise IntegrityError(f"{uri}: {digest!r} is not a digest of the form sha256:<64 hex digits>")
-        directory = self._directory()
         try:
+            directory = self._directory()
             if digest is not None and self._is_usable(_path(directory, digest), digest):
                 return _path(directory, digest)
             return self._insert(uri, directory, digest, download)
         except OSError as error:
-            full = no_space(error, directory, "storage.cache_dir")
-            raise full or StorageError(
-                f"cannot write the cache {directory} ({error.strerror}); set storage.cache_dir to a writable folder"
+            place = self._given or Path(tempfile.gettempdir())
+            raise no_space(error, place, "storage.cache_dir") or StorageError(
+                f"cannot write the cache in {place} ({error.strerror}); set storage.cache_dir to a writable folder"
             ) from None
 
     def _directory(self) -> Path:

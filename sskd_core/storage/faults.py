@@ -87,10 +87,11 @@ def translated(uri: str, config: StorageConfig) -> Iterator[None]:
         raise StorageError(f"{uri}: the transfer broke off ({one_line(error)}); run again to go on") from None
     except ResponseParserError:
         raise StorageError(_not_s3(config)) from None
-    except boto.HTTPClientError as error:
+    except (boto.HTTPClientError, boto.ConnectionError) as error:
+        reason = "" if isinstance(error, boto.EndpointConnectionError) else f" ({one_line(error)})"
         raise StorageError(
-            f"cannot reach the object store at {place(config)} ({one_line(error)}); check storage.endpoint_url and "
-            "that the server runs"
+            f"cannot reach the object store at {place(config)}{reason}; check storage.endpoint_url and that the "
+            "server runs"
         ) from None
     except boto.BotoCoreError as error:
         raise StorageError(f"{uri}: {one_line(error)}") from None
