@@ -1,8 +1,8 @@
 """The labelling worker: a teacher labels the unlabelled images of the shards that this worker owns.
 
 Shard i holds a fixed slice of the data set's index and belongs to worker i modulo `workers`, so labels do not
-depend on how many workers there are. A worker skips what is there, keeps two batches of images in memory, and may
-be killed at any time: the next one goes on at the first missing shard. `collect_labels` commits the stage.
+depend on how many workers there are. A worker skips what is there, keeps two batches of images in memory, and
+may be killed at any time: the next one goes on at the first missing shard. `collect_labels` commits the stage.
 """
 
 from __future__ import annotations
