@@ -49,5 +49,5 @@ class PrepareConfig(StrictModel):
             self.data.test_fraction if self.data.test is None else 0.0
         )
         if taken >= 0.8:
-            raise ValueError("val_fraction + test_fraction must leave at least a fifth of the labelled images to train on")
+            raise ValueError("val_fraction + test_fraction must leave a fifth of the labelled images to train on")
         return self

@@ -31,7 +31,10 @@ class PseudoLabelConfig(StrictModel):
 
 
 class PseudoLabelStageConfig(StrictModel):
-    """What a labelling worker receives. `worker` of `workers` owns every shard whose number is `worker` modulo `workers`."""
+    """What a labelling worker receives.
+
+    Worker `worker` of `workers` owns every shard whose number is `worker` modulo `workers`.
+    """
 
     label: PseudoLabelConfig
     workers: Runtime[int] = Field(1, ge=1)

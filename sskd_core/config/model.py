@@ -34,6 +34,9 @@ class ModelConfig(StrictModel):
     arch: dict[str, Any] = Field(default_factory=dict, description="the family's architecture, see docs/models.md")
     weights: str | None = Field(None, description="whole model; its own architecture then wins over `arch`")
     encoder_weights: str | None = Field(None, description="encoder only; the rest starts from random values")
+    weights_digest: str | None = Field(
+        None, pattern=r"^sha256:[0-9a-f]{64}$", description="of the files behind either; a run pins it when it starts"
+    )
     input: InputConfig = Field(default_factory=InputConfig)
     licence: str = Field("unknown", min_length=1, description="licence of the initial weights, inherited downstream")
 

@@ -59,9 +59,6 @@ class TrainConfig(StrictModel):
     labeled_batch: int = Field(4, ge=1, description="labelled images a step")
     unlabeled_batch: int = Field(4, ge=0, description="pseudo-labelled images a step; 0 for `supervised`")
     lambda_semi: float = Field(1.0, ge=0, description="weight of the pseudo-label term")
-    ignore_uncertain: bool = Field(
-        False, description="leave unmatched queries that overlap a discarded low-score instance out of the class loss"
-    )
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
     criterion: SetCriterionConfig = Field(default_factory=SetCriterionConfig)

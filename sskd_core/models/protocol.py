@@ -58,8 +58,8 @@ class SegmentationModel(nn.Module):
         """
         raise NotImplementedError
 
-    def encoder_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that train at the backbone's learning rate."""
+    def encoder_module(self) -> nn.Module:
+        """Return the encoder: it trains at the backbone's learning rate, and weights may hold it alone."""
         raise NotImplementedError
 
 

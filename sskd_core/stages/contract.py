@@ -36,12 +36,14 @@ class StageResult:
         metrics: finite figures.
         facts: small JSON values for whoever reads the manifest.
         licences: of data and weights that entered here; those of the inputs are added by the contract.
+        cleanup: removes what only an unfinished stage needs; called once the manifest stands.
     """
 
     outputs: list[ObjectRef]
     metrics: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     licences: list[str] = field(default_factory=list)
+    cleanup: Callable[[], None] | None = None
 
 
 @dataclass
@@ -71,7 +73,10 @@ StageFunction = Callable[[Any, Mapping[str, Manifest], StageContext], StageResul
 def stage_fingerprint(stage: str, config: StrictModel, inputs: Mapping[str, Manifest]) -> str:
     """Return the identity of the result of `stage` with `config` on `inputs`."""
     return fingerprint(
-        stage, config.fingerprint_dict(), {key: item.fingerprint for key, item in inputs.items()}, code_digest()
+        stage,
+        config.fingerprint_dict(),
+        {key: item.fingerprint for key, item in inputs.items()},
+        code_digest(),
     )
 
 
@@ -124,6 +129,8 @@ def execute(
         own = {"stage": f"{stage}_worker", "uri": f"{context.prefix}/{part}.json"}
         manifest = manifest.model_copy(update=own)
     committed = commit(context.store, manifest)
+    if result.cleanup is not None:
+        result.cleanup()
     context.progress.end("done")
     return committed
 

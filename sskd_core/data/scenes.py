@@ -1,0 +1,164 @@
+"""A seeded renderer of demo scenes: textured, shaded, overlapping objects on crops of real photographs.
+
+Two domains share the same classes: `source`, on which the shipped weights were trained, and `target`, which is what the
+demo adapts to: duller, colder, out of focus and noisy. Every scene is a pure function of (seed, domain, split, index).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+Domain = Literal["source", "target"]
+CLASSES = ("disc", "square", "triangle", "star", "ring", "cross")
+HEIGHT, WIDTH = 96, 128
+_SUPERSAMPLE = 3
+_MIN_VISIBLE = 40
+_DOMAINS: dict[Domain, int] = {"source": 0, "target": 1}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One rendered image with its exact annotation.
+
+    Attributes:
+        image: RGB, [96, 128, 3].
+        categories: class index of each object.
+        masks: the visible part of each object, each [96, 128]; they do not overlap.
+    """
+
+    image: NDArray[np.uint8]
+    categories: list[int]
+    masks: list[NDArray[np.bool_]]
+
+
+def render_scene(seed: int, domain: Domain, split: str, index: int) -> Scene:
+    """Render one scene.
+
+    Args:
+        seed: of the data set.
+        domain: `source` or `target`.
+        split: any name; splits of one seed share no scene.
+        index: number of the scene in its split.
+    """
+    rng = np.random.default_rng([seed, _DOMAINS[domain], *split.encode(), index])
+    canvas = _background(rng)
+    owner = np.full((HEIGHT, WIDTH), -1, dtype=np.int64)
+    categories: list[int] = []
+    for _ in range(int(rng.integers(2, 8))):
+        category = int(rng.integers(len(CLASSES)))
+        coverage = _coverage(rng, CLASSES[category])
+        canvas = _composite(rng, canvas, coverage)
+        owner[coverage > 0.5] = len(categories)
+        categories.append(category)
+    masks = [owner == number for number in range(len(categories))]
+    visible = [number for number, mask in enumerate(masks) if mask.sum() >= _MIN_VISIBLE]
+    if domain == "target":
+        canvas = _shift(rng, canvas)
+    image = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    return Scene(image, [categories[number] for number in visible], [masks[number] for number in visible])
+
+
+@cache
+def _photographs() -> tuple[Image.Image, ...]:
+    from sklearn.datasets import load_sample_images  # late: only the demo renders scenes
+
+    return tuple(Image.fromarray(photo) for photo in load_sample_images().images)
+
+
+def _background(rng: np.random.Generator) -> NDArray[np.float64]:
+    photos = _photographs()
+    photo = photos[int(rng.integers(len(photos)))]
+    width = int(rng.integers(WIDTH, 420))
+    height = width * HEIGHT // WIDTH
+    left, top = int(rng.integers(photo.width - width + 1)), int(rng.integers(photo.height - height + 1))
+    crop = photo.resize((WIDTH, HEIGHT), Image.Resampling.BOX, box=(left, top, left + width, top + height))
+    if rng.random() < 0.5:
+        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(crop, dtype=np.float64)
+
+
+def _polygon(corners: int, inner: float = 1.0) -> NDArray[np.float64]:
+    """Return a regular polygon, or a star when `inner` < 1, on the unit circle: [points, 2]."""
+    count = corners if inner == 1.0 else 2 * corners
+    angles = np.arange(count) * 2 * np.pi / count
+    radii = np.where(np.arange(count) % 2 == 0, 1.0, inner)
+    return np.stack([np.cos(angles) * radii, np.sin(angles) * radii], axis=1)
+
+
+_CROSS = np.array(
+    [
+        *[(1, 0.3), (0.3, 0.3), (0.3, 1), (-0.3, 1), (-0.3, 0.3), (-1, 0.3)],
+        *[(-1, -0.3), (-0.3, -0.3), (-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3)],
+    ]
+)
+_OUTLINES: dict[str, Callable[[], NDArray[np.float64]]] = {
+    "disc": lambda: _polygon(48),
+    "ring": lambda: _polygon(48),
+    "square": lambda: _polygon(4),
+    "triangle": lambda: _polygon(3),
+    "star": lambda: _polygon(5, inner=0.42),
+    "cross": lambda: _CROSS,
+}
+
+
+def _coverage(rng: np.random.Generator, shape: str) -> NDArray[np.float64]:
+    """Return the share of each pixel that an object at a random place covers, [96, 128] in 0..1."""
+    radius = rng.uniform(9.0, 24.0)
+    stretch = np.array([1.0, rng.uniform(0.75, 1.0)])
+    angle = rng.uniform(0, 2 * np.pi)
+    centre = np.array([rng.uniform(6, WIDTH - 6), rng.uniform(6, HEIGHT - 6)])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    outline = (_OUTLINES[shape]() * stretch * radius) @ turn.T
+    layer = Image.new("L", (WIDTH * _SUPERSAMPLE, HEIGHT * _SUPERSAMPLE))
+    draw = ImageDraw.Draw(layer)
+    draw.polygon([tuple(point) for point in (outline + centre) * _SUPERSAMPLE], fill=255)
+    if shape == "ring":
+        draw.polygon([tuple(point) for point in (outline * 0.55 + centre) * _SUPERSAMPLE], fill=0)
+    return np.asarray(layer.resize((WIDTH, HEIGHT), Image.Resampling.BOX), dtype=np.float64) / 255.0
+
+
+def _composite(
+    rng: np.random.Generator, canvas: NDArray[np.float64], coverage: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Paint an object with texture, shading and a soft shadow over the canvas."""
+    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
+    colour = rng.uniform(30, 235, size=3)
+    other = np.clip(colour + rng.uniform(-90, 90, size=3), 0, 255)
+    direction = rng.uniform(0, 2 * np.pi)
+    along = columns * np.cos(direction) + rows * np.sin(direction)
+    period = rng.uniform(5, 14)
+    kind = int(rng.integers(4))
+    if kind == 0:
+        pattern = np.zeros((HEIGHT, WIDTH))
+    elif kind == 1:
+        pattern = (np.sin(2 * np.pi * along / period) > 0).astype(np.float64)
+    elif kind == 2:
+        across = -columns * np.sin(direction) + rows * np.cos(direction)
+        pattern = (np.sin(2 * np.pi * along / period) * np.sin(2 * np.pi * across / period) > 0).astype(np.float64)
+    else:
+        pattern = rng.random((HEIGHT, WIDTH))
+    surface = colour + pattern[..., None] * (other - colour)
+    light = along - (along * coverage).sum() / max(coverage.sum(), 1.0)
+    surface = surface * (1.0 + np.clip(light / 40.0, -0.35, 0.35))[..., None]
+    shadow_layer = Image.fromarray((np.roll(coverage, (2, 2), axis=(0, 1)) * 255).astype(np.uint8))
+    shadow = np.asarray(shadow_layer.filter(ImageFilter.GaussianBlur(2)), dtype=np.float64) / 255.0
+    canvas = canvas * (1.0 - 0.35 * shadow)[..., None]
+    return canvas * (1.0 - coverage)[..., None] + np.clip(surface, 0, 255) * coverage[..., None]
+
+
+def _shift(rng: np.random.Generator, canvas: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Move an image to the target domain: out of focus, hazy, cold, unevenly lit, noisy."""
+    blurred = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.7))
+    values = np.asarray(blurred, dtype=np.float64)
+    values = (values - 128.0) * rng.uniform(0.55, 0.75) + 128.0
+    values = values * np.array([0.82, 0.98, 1.16]) + rng.uniform(0, 25)
+    falloff = np.linspace(rng.uniform(0.7, 0.9), rng.uniform(1.0, 1.15), WIDTH)
+    values = values * falloff[None, :, None]
+    return values + rng.normal(0.0, rng.uniform(6.0, 11.0), size=values.shape)

@@ -1,0 +1,45 @@
+"""Point sampling: masks are compared at points and not at every pixel (PointRend, Kirillov et al. 2020).
+
+Coordinates are (x, y) in [0, 1] over the whole input, so logits and targets may have different resolutions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def sample_at(maps: Tensor, points: Tensor) -> Tensor:
+    """Read maps bilinearly at points.
+
+    Args:
+        maps: [N, h, w], float.
+        points: [N, P, 2], or [1, P, 2] for points shared by all maps.
+
+    Returns:
+        [N, P]; outside the map is 0.
+    """
+    grid = 2.0 * points.expand(maps.shape[0], -1, -1).unsqueeze(2) - 1.0
+    return functional.grid_sample(maps.unsqueeze(1), grid, mode="bilinear", align_corners=False)[:, 0, :, 0]
+
+
+def uncertain_points(logits: Tensor, count: int, oversample_ratio: float, importance_ratio: float) -> Tensor:
+    """Draw points where a mask is undecided, and some anywhere.
+
+    Args:
+        logits: [N, h, w] mask logits.
+        count: points a mask.
+        oversample_ratio: candidates drawn per point wanted.
+        importance_ratio: share of the points taken from the most uncertain candidates (logit nearest 0).
+
+    Returns:
+        [N, count, 2].
+    """
+    total = logits.shape[0]
+    candidates = torch.rand(total, int(count * oversample_ratio), 2, device=logits.device)
+    uncertainty = -sample_at(logits, candidates).abs()
+    chosen = int(importance_ratio * count)
+    best = uncertainty.topk(chosen, dim=1).indices
+    picked = candidates.gather(1, best.unsqueeze(-1).expand(-1, -1, 2))
+    return torch.cat([picked, torch.rand(total, count - chosen, 2, device=logits.device)], dim=1)

@@ -1,0 +1,115 @@
+"""Building a network from its configuration: the family's class, then weights if any are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sskd_core.config.model import ModelConfig
+from sskd_core.errors import ConfigError
+from sskd_core.models.dinov2_dpt import Dinov2Dpt
+from sskd_core.models.mask2former import Mask2Former
+from sskd_core.models.protocol import SegmentationModel
+from sskd_core.models.weights import WeightFolder, copy_into, open_weights
+from sskd_core.storage.store import ObjectStore
+
+FORMAT = "sskd-model/1"
+_FAMILIES: dict[str, type[Mask2Former] | type[Dinov2Dpt]] = {
+    "mask2former": Mask2Former,
+    "dinov2_dpt": Dinov2Dpt,
+}
+_CLASS_HEADS = {"mask2former": "network.class_predictor", "dinov2_dpt": "class_head"}
+
+
+def construct(config: ModelConfig, classes: list[str], seed: int) -> SegmentationModel:
+    """Build a network with random values; equal seeds give equal values, and the global generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _FAMILIES[config.family](config, classes)
+
+
+def build_model(config: ModelConfig, classes: list[str], store: ObjectStore | None, seed: int) -> SegmentationModel:
+    """Build a network as a training stage starts with it.
+
+    Args:
+        config: family, architecture and weights.
+        classes: of the data set. Where the weights know a class by the same name, its row of the class head is kept;
+            other rows start from random values.
+        store: for weights under `s3://`.
+        seed: for every value that the weights do not give.
+
+    Raises:
+        ConfigError: the weights do not exist or are of another family.
+        IntegrityError: names or shapes do not fit.
+    """
+    if config.weights is not None:
+        folder = open_weights(config.weights, store, config.weights_digest)
+        return _with_weights(config, classes, folder, seed)
+    model = construct(config, classes, seed)
+    if config.encoder_weights is not None:
+        folder = open_weights(config.encoder_weights, store, config.weights_digest)
+        copy_into(model.encoder_module(), folder.tensors(), f"encoder weights {folder.location}")
+    return model
+
+
+def describe_weights(config: ModelConfig, folder: WeightFolder) -> tuple[ModelConfig, list[str], str]:
+    """Return the configuration that the weights were saved with, their classes, and the prefix of their names.
+
+    Raises:
+        ConfigError: they are of another family, or their configuration says nothing about one.
+    """
+    values = folder.config()
+    if values.get("format") == FORMAT:
+        saved = values["model"]
+        if saved["family"] != config.family:
+            raise ConfigError(f"weights {folder.location} are of family {saved['family']}, not {config.family}")
+        return config.model_copy(update={"arch": saved["arch"]}), list(values["classes"]), ""
+    if config.family == "mask2former" and values.get("model_type") == "mask2former":
+        names = values.get("id2label", {})
+        classes = [names[key] for key in sorted(names, key=int)]
+        return config.model_copy(update={"arch": _architecture(values)}), classes, "network."
+    raise ConfigError(
+        f"weights {folder.location}: config.json describes neither a model of ours nor a {config.family} model"
+    )
+
+
+def _with_weights(config: ModelConfig, classes: list[str], folder: WeightFolder, seed: int) -> SegmentationModel:
+    actual, known, prefix = describe_weights(config, folder)
+    model = construct(actual, classes, seed)
+    tensors = {f"{prefix}{name}": tensor for name, tensor in folder.tensors().items()}
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("network.criterion.")}
+    if known != classes:
+        _match_class_rows(model, _CLASS_HEADS[config.family], tensors, known, classes)
+    copy_into(model, tensors, f"weights {folder.location}")
+    return model
+
+
+def _match_class_rows(
+    model: nn.Module, head: str, tensors: dict[str, Tensor], known: list[str], classes: list[str]
+) -> None:
+    """Rewrite the class head in `tensors` for another class list; the row of "no object" is always kept."""
+    own = model.state_dict()
+    for part in ("weight", "bias"):
+        name = f"{head}.{part}"
+        rows = own[name].clone()
+        for index, label in enumerate(classes):
+            if label in known:
+                rows[index] = tensors[name][known.index(label)]
+        rows[-1] = tensors[name][-1]
+        tensors[name] = rows
+
+
+def _architecture(values: dict[str, Any]) -> dict[str, Any]:
+    """Keep what defines the network of an official configuration and drop how it was saved and used."""
+    dropped = {
+        "architectures",
+        "model_type",
+        "id2label",
+        "label2id",
+        "transformers_version",
+        "torch_dtype",
+        "dtype",
+    }
+    return {key: value for key, value in values.items() if key not in dropped and not key.startswith("_")}

@@ -1,0 +1,109 @@
+"""The training stages: `adapt_teacher`, `train_supervised`, `distill` and `refine`.
+
+One function serves all four. They differ in what the configuration says (role, strategy) and in which manifests they
+receive: `data` always, `labels` with the semi-supervised strategy, `student` where training goes on from a student.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from sskd_core.config.train import TrainStageConfig
+from sskd_core.data.dataset import Dataset
+from sskd_core.data.loader import BatchLoader, LabeledExamples
+from sskd_core.errors import ConfigError
+from sskd_core.labels.store import load_labels
+from sskd_core.losses.set_criterion import SetCriterion
+from sskd_core.models.build import build_model
+from sskd_core.models.protocol import SegmentationModel
+from sskd_core.models.trained import default_device, load_trained, save_trained
+from sskd_core.stages.contract import StageContext, StageResult
+from sskd_core.storage.manifest import Manifest, ObjectRef
+from sskd_core.strategies.base import Strategy
+from sskd_core.strategies.semi_supervised import SemiSupervised
+from sskd_core.strategies.supervised import Supervised
+from sskd_core.training.checkpoint import CheckpointStore, Curves
+from sskd_core.training.loop import Trainer
+from sskd_core.training.validate import Validator
+
+
+def run(config: TrainStageConfig, inputs: Mapping[str, Manifest], context: StageContext) -> StageResult:
+    """Train and deliver a network.
+
+    Args:
+        config: role, model, run, seed.
+        inputs: `data` (prepare); `labels` (collected pseudo-labels) for the semi-supervised strategy; `student` (a
+            training stage) to go on from its weights instead of the initial ones.
+        context: see `StageContext`.
+
+    Raises:
+        ConfigError: the strategy needs labels and there are none.
+    """
+    dataset = Dataset.load(inputs["data"], context.store)
+    model = _initial_model(config, inputs, context, dataset.classes)
+    checkpoints = CheckpointStore(context.store, context.prefix)
+    trainer = Trainer(
+        model=model,
+        strategy=_strategy(config, inputs, context, dataset),
+        config=config.train,
+        seed=config.seed,
+        validate=Validator(dataset.images("val"), dataset.ground_truth("val"), dataset.read_image),
+        checkpoints=checkpoints,
+        progress=context.progress,
+        run=context.run,
+    )
+    outcome = trainer.fit()
+    outputs = save_trained(outcome.model, context.store, context.prefix)
+    outputs.append(_write_curves(outcome.state.curves, context))
+    return StageResult(
+        outputs=outputs,
+        metrics={"val_mask_ap": outcome.val_mask_ap},
+        facts={
+            "classes": dataset.classes,
+            "role": config.role,
+            "parameters": sum(parameter.numel() for parameter in outcome.model.parameters()),
+            "iterations": config.train.iterations,
+            "best_iteration": outcome.state.best_step,
+            "device": str(default_device()),
+        },
+        licences=[config.model.licence],
+        cleanup=checkpoints.discard,
+    )
+
+
+def _initial_model(
+    config: TrainStageConfig, inputs: Mapping[str, Manifest], context: StageContext, classes: list[str]
+) -> SegmentationModel:
+    if "student" in inputs:
+        return load_trained(inputs["student"], context.store)
+    return build_model(config.model, classes, context.store, config.seed).to(default_device())
+
+
+def _strategy(
+    config: TrainStageConfig, inputs: Mapping[str, Manifest], context: StageContext, dataset: Dataset
+) -> Strategy:
+    train = config.train
+    criterion = SetCriterion(train.criterion)
+
+    def loader(examples: LabeledExamples, batch: int, stream: str) -> BatchLoader:
+        return BatchLoader(
+            examples, batch, config.model.input, train.augment, config.seed, stream, train.loader_workers
+        )
+
+    annotated = LabeledExamples(dataset.images("labeled"), dataset.ground_truth("labeled"), dataset.read_image)
+    labeled = loader(annotated, train.labeled_batch, "labeled")
+    if train.strategy == "supervised":
+        return Supervised(labeled, criterion)
+    if "labels" not in inputs:
+        raise ConfigError(
+            "strategy 'semi_supervised' needs pseudo-labels; pass the manifest of pseudo_label as 'labels'"
+        )
+    labels = load_labels(inputs["labels"], context.store)
+    pseudo = LabeledExamples(dataset.images("unlabeled"), labels, dataset.read_image)
+    return SemiSupervised(labeled, loader(pseudo, train.unlabeled_batch, "unlabeled"), criterion, train.lambda_semi)
+
+
+def _write_curves(curves: Curves, context: StageContext) -> ObjectRef:
+    data = json.dumps({"series": curves}, separators=(",", ":")).encode()
+    return context.store.put_output("curves", f"{context.prefix}/curves.json", data, "application/json")

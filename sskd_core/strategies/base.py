@@ -1,0 +1,54 @@
+"""What the engine asks of a strategy: the weighted loss terms of a step, and what to log beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from sskd_core.data.loader import Batch
+from sskd_core.losses.set_criterion import Target
+from sskd_core.models.protocol import QueryOutput, SegmentationModel
+
+
+@dataclass
+class StepTerms:
+    """The result of one step's forward pass.
+
+    Attributes:
+        losses: weighted scalars; their sum is minimised.
+        figures: plain numbers for the log, such as pseudo-instances per image.
+    """
+
+    losses: dict[str, Tensor]
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+class Strategy(Protocol):
+    """Who teaches whom in one run of the engine."""
+
+    def step(self, model: SegmentationModel, step: int) -> StepTerms:
+        """Compute the terms of a step, counted from 0."""
+        ...
+
+    def close(self) -> None:
+        """Release the loaders."""
+        ...
+
+
+def targets_of(batch: Batch, like: Tensor) -> list[Target]:
+    """Return the batch's instances on the device of `like`."""
+    return [
+        Target(labels.to(like.device), masks.to(like.device))
+        for labels, masks in zip(batch.labels, batch.masks, strict=True)
+    ]
+
+
+def rows(output: QueryOutput, part: slice) -> QueryOutput:
+    """Return the predictions of some images of the batch."""
+    return QueryOutput(
+        class_logits=[item[part] for item in output.class_logits],
+        mask_logits=[item[part] for item in output.mask_logits],
+        encoder_features=output.encoder_features[part],
+    )

@@ -1,0 +1,56 @@
+"""Learning from annotations and stored pseudo-labels: the teacher's self-training and the student's distillation."""
+
+from __future__ import annotations
+
+import torch
+
+from sskd_core.data.loader import BatchLoader
+from sskd_core.losses.set_criterion import SetCriterion
+from sskd_core.models.protocol import SegmentationModel
+from sskd_core.strategies.base import StepTerms, rows, targets_of
+
+
+class SemiSupervised:
+    """J = L_sup + lambda_semi * L_semi, with the same set loss on hard pseudo-instances.
+
+    Both halves of the batch go through one forward pass. Each half is normalised by its own number of instances, so
+    lambda_semi weighs the two sets against each other whatever their sizes.
+
+    Args:
+        labeled: batches with annotations.
+        unlabeled: batches with pseudo-labels.
+        criterion: the set loss.
+        lambda_semi: weight of the pseudo-label term.
+    """
+
+    def __init__(
+        self, labeled: BatchLoader, unlabeled: BatchLoader, criterion: SetCriterion, lambda_semi: float
+    ) -> None:
+        self._labeled = labeled
+        self._unlabeled = unlabeled
+        self._criterion = criterion
+        self._lambda_semi = lambda_semi
+
+    def step(self, model: SegmentationModel, step: int) -> StepTerms:
+        """Compute the supervised and the pseudo-label terms."""
+        labeled, unlabeled = self._labeled.batch(step), self._unlabeled.batch(step)
+        device = next(model.parameters()).device
+        output = model(torch.cat([labeled.pixels, unlabeled.pixels]).to(device))
+        split = len(labeled.labels)
+        supervised = self._criterion(rows(output, slice(None, split)), targets_of(labeled, output.encoder_features))
+        pseudo = self._criterion(rows(output, slice(split, None)), targets_of(unlabeled, output.encoder_features))
+        losses = {f"sup_{name}": value for name, value in supervised.items()}
+        losses |= {f"semi_{name}": self._lambda_semi * value for name, value in pseudo.items()}
+        ratio = float(sum(pseudo.values()).detach()) / max(1e-9, float(sum(supervised.values()).detach()))
+        return StepTerms(
+            losses,
+            {
+                "pseudo_instances_per_image": unlabeled.instances / len(unlabeled.labels),
+                "semi_to_sup_ratio": ratio,
+            },
+        )
+
+    def close(self) -> None:
+        """Release both loaders."""
+        self._labeled.close()
+        self._unlabeled.close()

@@ -1,0 +1,178 @@
+"""The one training loop. Methods differ in the strategy that it is given, not here.
+
+Every step seeds the global generators from (seed, step), so a run that stops and goes on computes on a CPU, bit for
+bit, what an uninterrupted one computes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from sskd_core.config.train import TrainConfig
+from sskd_core.data.sampling import generator
+from sskd_core.errors import UserError
+from sskd_core.interrupt import StopSignal
+from sskd_core.models.protocol import SegmentationModel
+from sskd_core.progress import Progress
+from sskd_core.strategies.base import StepTerms, Strategy
+from sskd_core.tracking.run import TrackingRun
+from sskd_core.training.checkpoint import CheckpointStore, Progression
+from sskd_core.training.optimizer import learning_rate, make_optimizer, set_learning_rate
+
+log = logging.getLogger(__name__)
+_PROGRESS_SECONDS = 0.5
+
+
+@dataclass
+class Outcome:
+    """What a run delivers.
+
+    Attributes:
+        model: with the delivered weights, in eval mode.
+        state: curves and the best validation.
+        val_mask_ap: of the delivered weights, points.
+    """
+
+    model: SegmentationModel
+    state: Progression
+    val_mask_ap: float
+
+
+class Trainer:
+    """Runs one strategy on one model.
+
+    Args:
+        model: what is trained, on its device.
+        strategy: the terms of a step.
+        config: length, optimiser, intervals.
+        seed: the run's seed.
+        validate: mask AP of a model on val, points.
+        checkpoints: where the state is kept.
+        progress: live view.
+        run: MLflow run.
+    """
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        strategy: Strategy,
+        config: TrainConfig,
+        seed: int,
+        validate: Callable[[SegmentationModel], float],
+        checkpoints: CheckpointStore,
+        progress: Progress,
+        run: TrackingRun,
+    ) -> None:
+        self._model, self._strategy, self._config, self._seed = model, strategy, config, seed
+        self._validate, self._checkpoints, self._progress, self._run = validate, checkpoints, progress, run
+        self._optimizer = make_optimizer(model, config.optimizer)
+        self._device = next(model.parameters()).device
+        self._average = (
+            None
+            if config.ema_decay is None
+            else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+        )
+        self._state = Progression()
+        self._latest_ap: float | None = None
+
+    def fit(self) -> Outcome:
+        """Train to the end, from the latest checkpoint if there is one.
+
+        Raises:
+            Interrupted: a signal arrived; the state is saved.
+            UserError: the loss is no longer finite.
+        """
+        self._state = self._checkpoints.restore(self._modules(), self._optimizer)
+        if self._state.step:
+            self._progress.note(f"resumed at iteration {self._state.step} of {self._config.iterations}")
+        saved = shown = time.monotonic()
+        with StopSignal() as stop, contextlib.closing(self._strategy):
+            while self._state.step < self._config.iterations:
+                terms = self._step()
+                self._after_step(terms)
+                now = time.monotonic()
+                if now - shown >= _PROGRESS_SECONDS or self._state.step == self._config.iterations:
+                    shown = now
+                    self._show(terms)
+                if stop.is_set or now - saved >= self._config.checkpoint_seconds:
+                    self._checkpoints.save(self._modules(), self._optimizer, self._state)
+                    saved = now
+                stop.check()
+        return self._deliver()
+
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        return {"model": self._model} | ({} if self._average is None else {"average": self._average})
+
+    def _delivered(self) -> SegmentationModel:
+        return self._model if self._average is None else self._average.module  # type: ignore[return-value]
+
+    def _step(self) -> StepTerms:
+        step = self._state.step
+        config = self._config.optimizer
+        # One number from our own generator: neighbouring seeds and steps must not give related streams.
+        torch.manual_seed(int(generator(self._seed, "step", step).integers(2**63 - 1)))
+        set_learning_rate(self._optimizer, learning_rate(config, step, self._config.iterations))
+        self._model.train()
+        with torch.autocast(
+            self._device.type, torch.bfloat16, enabled=self._device.type == "cuda" and self._config.amp
+        ):
+            terms = self._strategy.step(self._model, step)
+        total = torch.stack(list(terms.losses.values())).sum()
+        if not torch.isfinite(total):
+            values = ", ".join(f"{name}={float(value):.3g}" for name, value in terms.losses.items())
+            raise UserError(f"the loss is not finite at iteration {step} ({values}); lower optimizer.lr")
+        self._optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), config.clip_grad_norm)
+        terms.figures["grad_norm"] = float(norm)
+        self._optimizer.step()
+        if self._average is not None:
+            self._average.update_parameters(self._model)
+        self._state.step += 1
+        return terms
+
+    def _after_step(self, terms: StepTerms) -> None:
+        """Log and validate at their intervals."""
+        step = self._state.step
+        last = step == self._config.iterations
+        if step % self._config.log_every == 0 or last:
+            figures = {f"loss/{name}": float(value.detach()) for name, value in terms.losses.items()}
+            figures["loss/total"] = sum(figures.values())
+            figures |= terms.figures
+            figures["learning_rate"] = learning_rate(self._config.optimizer, step - 1, self._config.iterations)
+            self._log(figures)
+        if step % self._config.val_every == 0 or last:
+            model = self._delivered()
+            model.eval()
+            self._latest_ap = self._validate(model)
+            self._log({"val/mask_ap": self._latest_ap})
+            if self._latest_ap > self._state.best_ap:
+                self._state.best_ap, self._state.best_step = self._latest_ap, step
+                self._checkpoints.save_best(model)
+
+    def _log(self, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            self._state.curves.setdefault(name, []).append((self._state.step, value))
+        self._run.log_metrics(figures, step=self._state.step)
+
+    def _show(self, terms: StepTerms) -> None:
+        figures = {"loss": sum(float(value.detach()) for value in terms.losses.values())}
+        if self._latest_ap is not None:
+            figures["val_mask_ap"] = self._latest_ap
+        self._progress.update(self._state.step, self._config.iterations, "iterations", **figures)
+
+    def _deliver(self) -> Outcome:
+        model = self._delivered()
+        if self._config.select == "best":
+            self._checkpoints.load_best(model)
+            ap = self._state.best_ap
+        else:
+            ap = self._state.curves["val/mask_ap"][-1][1]
+        return Outcome(model.eval(), self._state, ap)
