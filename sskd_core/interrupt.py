@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -61,3 +63,24 @@ class StopSignal:
             # A handler that was not set from Python reads as None and cannot be set again.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._earlier.clear()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn SIGTERM into `Interrupted`, wherever the main thread stands; a `StopSignal` inside takes precedence.
+
+    Raises:
+        Interrupted: SIGTERM arrived while no `StopSignal` was open.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(f"stopped by {signal.Signals(number).name}; run the same command again to go on")
+
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if earlier is None else earlier)

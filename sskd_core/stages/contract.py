@@ -98,8 +98,9 @@ def execute(
     inputs: Mapping[str, Manifest],
     context: StageContext,
     part: str | None = None,
+    reuse: bool = True,
 ) -> Manifest:
-    """Run a stage unless its result exists, and commit. Progress is told of success; of failure the caller tells it.
+    """Run a stage unless its result exists, and commit.
 
     Args:
         stage: stage name, the folder of its results.
@@ -109,6 +110,8 @@ def execute(
         context: as the stage will see it; `prefix` and `fingerprint` must be those of `stage_fingerprint`.
         part: for one task of several that share a fingerprint, such as `workers/0-of-2`: its manifest goes to
             `{prefix}/{part}.json` and does not finish the stage.
+        reuse: look for an earlier result first; without it the work is done anew and its manifest replaces one that
+            is there.
 
     Returns:
         The committed manifest: the one found, the one written, or the one of a concurrent twin that was first.
@@ -117,10 +120,8 @@ def execute(
         UserError: the stage refused its configuration or its inputs; nothing was committed.
         Interrupted: SIGTERM arrived; run again to go on.
     """
-    context.progress.start()
-    existing = find(context.store, stage, context.fingerprint)
+    existing = find(context.store, stage, context.fingerprint) if reuse else None
     if existing is not None:
-        context.progress.end("cached")
         return existing
     began = time.monotonic()
     result = function(config, inputs, context)
@@ -128,11 +129,13 @@ def execute(
     if part is not None:
         own = {"stage": f"{stage}_worker", "uri": f"{context.prefix}/{part}.json"}
         manifest = manifest.model_copy(update=own)
-    committed = commit(context.store, manifest)
+    if reuse:
+        manifest = commit(context.store, manifest)
+    else:
+        context.store.put(manifest.uri, manifest.to_bytes(), MEDIA_TYPE)
     if result.cleanup is not None:
         result.cleanup()
-    context.progress.end("done")
-    return committed
+    return manifest
 
 
 def commit(store: ObjectStore, manifest: Manifest) -> Manifest:
