@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from boto3.exceptions import S3UploadFailedError
+from boto3.exceptions import RetriesExceededError, S3UploadFailedError
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
@@ -83,7 +83,7 @@ def translated(uri: str, config: StorageConfig) -> Iterator[None]:
             f"no usable credentials for {place(config)} ({one_line(error)}); set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, a profile or a role"
         ) from None
-    except BROKEN_BODY as error:
+    except (*BROKEN_BODY, RetriesExceededError) as error:
         raise StorageError(f"{uri}: the transfer broke off ({one_line(error)}); run again to go on") from None
     except ResponseParserError:
         raise StorageError(_not_s3(config)) from None

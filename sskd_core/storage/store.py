@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _T = TypeVar("_T")
 _GIB = 1 << 30
@@ -85,12 +86,7 @@ class ObjectStore:
         Raises:
             StorageError: it does not exist, or the store failed.
         """
-        bucket, key = below(uri, self._readable)
-
-        def read() -> bytes:
-            return self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
-
-        return self._read_body(uri, read)
+        return self._read_body(uri, lambda answer: answer["Body"].read())
 
     def get_if_exists(self, uri: str) -> bytes | None:
         """Return the bytes of an object, or None when there is no such object."""
@@ -234,29 +230,32 @@ class ObjectStore:
         return self._clients.get()
 
     def _download(self, uri: str, path: Path) -> None:
-        bucket, key = below(uri, self._readable)
-
-        def read() -> None:
-            answer = self._client.get_object(Bucket=bucket, Key=key)
+        def write(answer: GetObjectOutputTypeDef) -> None:
             if answer["ContentLength"] >= self.config.multipart_mb << 20:
                 answer["Body"].close()
+                bucket, key = below(uri, self._readable)
                 self._client.download_file(bucket, key, str(path), Config=transfer_config(self.config))
                 return
             with path.open("wb") as stream:
                 while chunk := answer["Body"].read(_CHUNK):
                     stream.write(chunk)
 
-        self._read_body(uri, read)
+        self._read_body(uri, write)
 
-    def _read_body(self, uri: str, read: Callable[[], _T]) -> _T:
-        """Call `read`, again when the body of the answer breaks off; botocore retries the request alone."""
+    def _read_body(self, uri: str, consume: Callable[[GetObjectOutputTypeDef], _T]) -> _T:
+        """Request an object and consume the answer, again when its body breaks off: botocore retries requests alone."""
+        bucket, key = below(uri, self._readable)
+        attempt = 1
         with translated(uri, self.config):
-            for attempt in range(1, self._attempts):
+            while True:
+                answer = self._client.get_object(Bucket=bucket, Key=key)
                 try:
-                    return read()
+                    return consume(answer)
                 except BROKEN_BODY:
-                    time.sleep(random.uniform(0.5, 1.0) * _FIRST_WAIT_SECONDS * 2**attempt)  # noqa: S311
-            return read()
+                    if attempt == self._attempts:
+                        raise
+                time.sleep(random.uniform(0.5, 1.0) * _FIRST_WAIT_SECONDS * 2**attempt)  # noqa: S311
+                attempt += 1
 
 
 def _verify(uri: str, data: bytes, digest: str) -> None:
