@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from sskd_core.config.storage import StorageConfig
 from sskd_core.services.embedded import embedded
 from sskd_core.storage.store import ObjectStore
+
+# A first call imports and warms up; how long an example takes says nothing about the code under test.
+settings.register_profile("sskd", deadline=None)
+settings.load_profile("sskd")
 
 
 @pytest.fixture(scope="session")
