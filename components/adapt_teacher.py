@@ -1,0 +1,36 @@
+"""Components of the `adapt_teacher` stage, which runs once on labels alone and once with pseudo-labels."""
+
+from kfp.dsl import Artifact, Input, Metrics, Output
+
+from components.base import stage_component
+
+
+@stage_component
+def adapt_teacher(
+    experiment: str,
+    data: Input[Artifact],
+    manifest: Output[Artifact],
+    metrics: Output[Metrics],
+) -> None:
+    """Adapt the teacher to the domain on the labelled images."""
+    from sskd_core.stages.component import run_component
+
+    metrics.metadata.update(run_component("adapt_teacher", experiment, {"data": data.path}, manifest.path))
+
+
+@stage_component
+def self_train_teacher(
+    experiment: str,
+    data: Input[Artifact],
+    labels: Input[Artifact],
+    manifest: Output[Artifact],
+    metrics: Output[Metrics],
+) -> None:
+    """Adapt the teacher again, from its initial weights, on labels and its own pseudo-labels."""
+    from sskd_core.stages.component import run_component
+
+    inputs = {
+        "data": data.path,
+        "labels": labels.path,
+    }
+    metrics.metadata.update(run_component("self_train_teacher", experiment, inputs, manifest.path))

@@ -1,0 +1,17 @@
+"""Component of the `prepare` stage."""
+
+from kfp.dsl import Artifact, Metrics, Output
+
+from components.base import stage_component
+
+
+@stage_component
+def prepare(
+    experiment: str,
+    manifest: Output[Artifact],
+    metrics: Output[Metrics],
+) -> None:
+    """Read and check every image and annotation once, and write the index."""
+    from sskd_core.stages.component import run_component
+
+    metrics.metadata.update(run_component("prepare", experiment, {}, manifest.path))

@@ -1,0 +1,72 @@
+"""Running the pipeline on this machine: `kfp.local` starts every task as a subprocess with this Python.
+
+Tasks run one after the other, labelling workers two at a time. KFP's own cache stays off: a stage that was done before
+says so itself. When the runner is told to stop it lets the running stage save its state and begins no other.
+"""
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from pathlib import Path
+from types import FrameType
+
+from kfp import local
+
+from pipelines.sskd import sskd
+from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.stages.component import EXIT_INTERRUPTED, STOP_VARIABLE
+
+
+def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> Path:
+    """Run the pipeline.
+
+    Args:
+        experiment: a validated experiment whose store is reachable.
+        pipeline_root: folder for KFP's artifacts, which are manifests only.
+
+    Returns:
+        The file that holds the report's manifest.
+
+    Raises:
+        RuntimeError: a task failed; its own output says why.
+    """
+    # Said of every image that is not called 'python' and of every setting that only a cluster knows.
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="kfp.local")
+    warnings.filterwarnings("ignore", message=".*no effect in the current local runner.*")
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True)
+    task = sskd(experiment=experiment.model_dump_json(), label_workers=list(range(experiment.label_workers)))
+    return Path(task.outputs["Output"].path)
+
+
+def run_to_exit_code(experiment: ExperimentConfig, pipeline_root: Path, manifest: Path) -> int:
+    """Run the pipeline and copy the report's manifest to a known place.
+
+    Returns:
+        0, 1 when a task failed, 143 when it was stopped.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    try:
+        written = run_pipeline(experiment, pipeline_root)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return EXIT_INTERRUPTED if os.environ.get(STOP_VARIABLE) else 1
+    manifest.write_bytes(written.read_bytes())
+    return 0
+
+
+def stop_with_parent() -> None:
+    """Stop this process group when whoever started it is gone: its end of our standard input closes with it."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.killpg(0, signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    # Tasks inherit the environment, so the ones that KFP would still start see this and end at once.
+    os.environ[STOP_VARIABLE] = "1"

@@ -1,0 +1,237 @@
+"""Running one node of the pipeline: everything between "here are the manifests" and "here is the new one".
+
+Components, `sskd stage` and tests all come through `run_node`. It looks for an earlier result before it imports
+anything heavy, so that running a finished pipeline again takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from sskd_core.config.base import StrictModel
+from sskd_core.config.experiment import NODES, ExperimentConfig, Node
+from sskd_core.errors import ConfigError, DataError, IntegrityError, Interrupted, UserError
+from sskd_core.interrupt import interruptible
+from sskd_core.progress import Progress
+from sskd_core.stages import contract
+from sskd_core.stages.registry import REPORT, find_node, implementation
+from sskd_core.storage.digest import digest_json
+from sskd_core.storage.manifest import Manifest
+from sskd_core.storage.store import ObjectStore
+
+if TYPE_CHECKING:
+    from sskd_core.tracking.run import TrackingRun
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def run_node(
+    experiment: ExperimentConfig, node: str, inputs: Mapping[str, Manifest], worker: int | None = None
+) -> Manifest:
+    """Run a node, or find what it did before.
+
+    Args:
+        experiment: the whole run; the node takes its own part.
+        node: name in `NODES`, or `report`.
+        inputs: manifests by the stage's input names.
+        worker: number of the worker, for a node that fans out; None collects what its workers wrote.
+
+    Returns:
+        The committed manifest; for a worker of an unfinished node, the worker's own.
+
+    Raises:
+        UserError: the user can mend it; nothing was committed.
+        Interrupted: SIGTERM arrived; the same call goes on where it stopped.
+    """
+    progress = Progress(node if worker is None else f"{node}.{worker}")
+    with _ending(progress), interruptible():
+        progress.start()
+        job = _job(experiment, find_node(node), inputs, worker, progress)
+        existing = contract.find(job.store, job.node.stage, job.fingerprint) if job.node != REPORT else None
+        if existing is not None:
+            progress.end("cached")
+            return existing
+        manifest = _execute(job)
+        progress.end("done")
+        return manifest
+
+
+def pipeline_key(experiment: ExperimentConfig) -> str:
+    """Return what identifies all runs of the same work: the name and every setting that decides a result."""
+    settings = {item.name: experiment.stage_config(item.name).fingerprint_dict() for item in NODES}
+    # Where results are tracked decides none of them.
+    settings["register"].pop("tracking", None)
+    return digest_json({"name": experiment.name, "method": experiment.method, "stages": settings})
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A node that is about to run."""
+
+    experiment: ExperimentConfig
+    node: Node
+    worker: int | None
+    config: StrictModel
+    inputs: Mapping[str, Manifest]
+    store: ObjectStore
+    progress: Progress
+    fingerprint: str
+
+
+def _job(
+    experiment: ExperimentConfig, node: Node, inputs: Mapping[str, Manifest], worker: int | None, progress: Progress
+) -> _Job:
+    _check_worker(experiment, node, worker)
+    _check_inputs(node, inputs)
+    config = experiment if node == REPORT else experiment.stage_config(node.name, worker or 0)
+    return _Job(
+        experiment=experiment,
+        node=node,
+        worker=worker,
+        config=config,
+        inputs=inputs,
+        store=ObjectStore(experiment.storage),
+        progress=progress,
+        fingerprint=contract.stage_fingerprint(node.stage, config, inputs),
+    )
+
+
+def _check_worker(experiment: ExperimentConfig, node: Node, worker: int | None) -> None:
+    if worker is None:
+        return
+    if not node.fan_out:
+        raise ConfigError(f"stage '{node.name}' has no workers; leave out worker {worker}")
+    if not 0 <= worker < experiment.label_workers:
+        raise ConfigError(
+            f"stage '{node.name}' has no worker {worker}: label_workers is {experiment.label_workers} and they count "
+            "from 0"
+        )
+
+
+def _check_inputs(node: Node, inputs: Mapping[str, Manifest]) -> None:
+    for name, source in node.inputs.items():
+        if name not in inputs:
+            raise ConfigError(f"stage '{node.name}' needs the input '{name}': the manifest of '{source}'")
+        expected = find_node(source).stage
+        if inputs[name].stage != expected:
+            raise IntegrityError(
+                f"stage '{node.name}' wants as '{name}' a manifest of stage '{expected}', but {inputs[name].uri} is of "
+                f"stage '{inputs[name].stage}'"
+            )
+    unknown = sorted(set(inputs) - set(node.inputs))
+    if unknown:
+        raise ConfigError(
+            f"stage '{node.name}' has no input '{unknown[0]}'; its inputs are: {', '.join(node.inputs) or 'none'}"
+        )
+
+
+def _execute(job: _Job) -> Manifest:
+    code = implementation(job.node.stage, worker=job.worker is not None)
+    _set_threads(job.experiment.threads, code.uses_torch)
+    module = code.load()
+    part = None if job.worker is None else module.part_name(job.config)
+    with _tracked(job) as run, TemporaryDirectory(prefix="sskd-") as scratch:
+        context = contract.StageContext(
+            store=job.store,
+            run=run,
+            progress=job.progress,
+            prefix=contract.stage_prefix(job.store, job.node.stage, job.fingerprint),
+            workdir=Path(scratch),
+            fingerprint=job.fingerprint,
+        )
+        function = getattr(module, code.function)
+        manifest = contract.execute(
+            job.node.stage, function, job.config, job.inputs, context, part, reuse=job.node != REPORT
+        )
+        if job.worker is None:
+            _track(job, run, manifest)
+        return manifest
+
+
+def _set_threads(threads: int | None, uses_torch: bool) -> None:
+    """Limit CPU threads. The variables must be set before the numeric libraries are imported."""
+    if threads is None:
+        return
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    if uses_torch:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _ending(progress: Progress) -> Iterator[None]:
+    """Tell of every ending but the good one."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as error:
+        progress.end("interrupted", str(error))
+        raise
+    except UserError as error:
+        progress.end("refused", str(error), error.problems if isinstance(error, DataError) else ())
+        raise
+    except BaseException as error:
+        progress.end("failed", f"{type(error).__name__}: {error}".splitlines()[0])
+        raise
+
+
+@contextmanager
+def _tracked(job: _Job) -> Iterator[TrackingRun]:
+    """Open the tracking run of a stage and close it as the stage ends. Workers and the report have none."""
+    from sskd_core.tracking.run import NullRun
+
+    if job.worker is not None or job.node == REPORT:
+        yield NullRun()
+        return
+    from sskd_core.tracking.open import open_stage_run
+
+    experiment = job.experiment
+    run = open_stage_run(
+        experiment.tracking,
+        job.node.name,
+        job.node.stage,
+        job.fingerprint,
+        pipeline_key(experiment),
+        experiment.storage,
+    )
+    try:
+        yield run
+    except BaseException as error:
+        run.close("KILLED" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "FAILED")
+        raise
+    run.close("FINISHED")
+
+
+def _track(job: _Job, run: TrackingRun, manifest: Manifest) -> None:
+    """Log what the manifest says, and tell the parent run where this manifest and those before it are.
+
+    A stage whose result was found opens no run; the next stage that does work, or the report, names it instead.
+    """
+    from sskd_core.tracking.open import record_stage
+
+    experiment, key = job.experiment, pipeline_key(job.experiment)
+    if job.node != REPORT:
+        run.log_params(_flat(manifest.config))
+        run.log_metrics(manifest.metrics)
+        run.set_tags({"sskd.manifest": manifest.uri, "sskd.digest": manifest.digest})
+        for name, item in job.inputs.items():
+            run.log_input(name, item.uri, item.digest, context=job.node.stage)
+        record_stage(experiment.tracking, key, job.node.name, manifest)
+    for name, item in job.inputs.items():
+        record_stage(experiment.tracking, key, job.node.inputs[name], item)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
