@@ -6,11 +6,12 @@ can be read stands for a stage that finished.
 
 from __future__ import annotations
 
-import datetime as dt
+import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, AwareDatetime, Field, FiniteFloat, model_validator
 
 from sskd_core.config.base import StrictModel
 from sskd_core.errors import IntegrityError
@@ -19,6 +20,15 @@ from sskd_core.storage.digest import canonical_json, digest_bytes, digest_json
 MAX_BYTES = 100_000
 MEDIA_TYPE = "application/vnd.sskd.manifest+json"
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+def _as_read_back(value: dict[str, Any]) -> dict[str, Any]:
+    """Return `value` as JSON gives it back, so that a manifest just made equals the same one read from the store."""
+    back: dict[str, Any] = json.loads(canonical_json(value))
+    return back
+
+
+JsonDict = Annotated[dict[str, Any], AfterValidator(_as_read_back)]
 
 
 class ObjectRef(StrictModel):
@@ -46,16 +56,23 @@ class Manifest(StrictModel):
     fingerprint: Digest
     inputs: dict[str, InputRef] = Field(default_factory=dict)
     outputs: list[ObjectRef] = Field(default_factory=list)
-    metrics: dict[str, float] = Field(default_factory=dict, description="finite numbers only")
-    facts: dict[str, Any] = Field(default_factory=dict, description="small JSON: classes, counts, parameters, verdicts")
-    config: dict[str, Any] = Field(default_factory=dict, description="the stage configuration that matters")
+    metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
+    facts: JsonDict = Field(default_factory=dict, description="small JSON: classes, counts, parameters, verdicts")
+    config: JsonDict = Field(default_factory=dict, description="the stage configuration that matters")
     config_digest: Digest
     code_digest: Digest
     seed: int | None = None
     licences: list[str] = Field(default_factory=list, description="of data and weights, inherited from all inputs")
     run_id: str | None = Field(None, description="MLflow run")
-    created: dt.datetime
+    created: AwareDatetime
     uri: str = Field(description="where this manifest itself lives")
+
+    @model_validator(mode="after")
+    def _output_names_are_unique(self) -> Manifest:
+        twice = [name for name, count in Counter(item.name for item in self.outputs).items() if count > 1]
+        if twice:
+            raise ValueError(f"the stage {self.stage} has several outputs called '{twice[0]}'")
+        return self
 
     def to_bytes(self) -> bytes:
         """Encode as canonical JSON.

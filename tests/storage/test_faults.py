@@ -36,7 +36,7 @@ class TestWrongConfiguration:
 
     def test_some_other_web_server(self, store: ObjectStore) -> None:
         master = f"http://127.0.0.1:{int(store.config.endpoint_url.rpartition(':')[2]) + 2}"
-        with pytest.raises(StorageError, match="does not answer like an S3 store; check storage.endpoint_url"):
+        with pytest.raises(StorageError, match="does not answer like an S3 store"):
             changed(store, endpoint_url=master).get(f"{store.root}/a")
 
     def test_missing_bucket(self, store: ObjectStore) -> None:
@@ -66,12 +66,12 @@ class TestWrongConfiguration:
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         for variable in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
             monkeypatch.setenv(variable, str(tmp_path / "absent"))
-        with pytest.raises(StorageError, match="no usable credentials for http.*AWS_ACCESS_KEY_ID"):
+        with pytest.raises(StorageError, match=r"no usable credentials for http.*AWS_ACCESS_KEY_ID"):
             changed(store).put(f"{store.root}/a", b"a")
 
     def test_unknown_profile(self, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
-        with pytest.raises(StorageError, match="no usable credentials.*no-such-profile"):
+        with pytest.raises(StorageError, match=r"no usable credentials.*no-such-profile"):
             changed(store).put(f"{store.root}/a", b"a")
 
 
