@@ -30,9 +30,7 @@ class LabelHealth:
     class_drift: float | None
 
 
-def check_health(
-    statistics: LabelStatistics, prior: Mapping[str, int], config: PseudoLabelConfig
-) -> LabelHealth:
+def check_health(statistics: LabelStatistics, prior: Mapping[str, int], config: PseudoLabelConfig) -> LabelHealth:
     """Judge the pseudo-labels of a stage.
 
     Args:

@@ -1,8 +1,7 @@
 """The format of a label shard: Parquet, zstd, one row an instance, and one row for an image without any.
 
-Encoding is deterministic: equal labels give equal bytes under the same pyarrow, so a digest stands for
-its labels. Decoding trusts nothing: version, columns and the grouping of rows are checked before a record is
-built.
+Equal labels give equal bytes, so a shard's digest stands for its labels. Decoding checks the table and the
+grouping of its rows before a record is built.
 """
 
 from __future__ import annotations
@@ -12,15 +11,10 @@ from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sskd_core.data.records import Instance, LabeledImage, Rle
+from sskd_core.data.table import TableFormat
 from sskd_core.errors import IntegrityError
-
-VERSION = 1
-MEDIA_TYPE = "application/vnd.apache.parquet"
-_VERSION_KEY = b"sskd.labels.version"
-_ZSTD_LEVEL = 3
 
 SCHEMA = pa.schema(
     [
@@ -43,8 +37,15 @@ SCHEMA = pa.schema(
 )
 """The columns; those of the instance are null in the row of an image without any."""
 
+MEDIA_TYPE = TableFormat.media_type
 _INSTANCE_COLUMNS = [field.name for field in SCHEMA if field.nullable]
-_REPEATING_COLUMNS = ["image_id", "width", "height", "category", "is_crowd", "labeller"]
+_FORMAT = TableFormat(
+    kind="label shard",
+    version=1,
+    schema=SCHEMA,
+    repeating=("image_id", "width", "height", "category", "is_crowd", "labeller"),
+    searchable=("image_id", "category", "score"),
+)
 
 
 def encode_shard(images: Sequence[LabeledImage], labeller: str) -> bytes:
@@ -52,7 +53,7 @@ def encode_shard(images: Sequence[LabeledImage], labeller: str) -> bytes:
 
     Args:
         images: in the order in which they will be read back; instances keep theirs.
-        labeller: digest of the manifest of the teacher that made the labels, or `ground_truth`.
+        labeller: fingerprint of the stage whose teacher made the labels, or `ground_truth`.
 
     Returns:
         A Parquet file.
@@ -62,18 +63,7 @@ def encode_shard(images: Sequence[LabeledImage], labeller: str) -> bytes:
     """
     if len({image.image_id for image in images}) != len(images):
         raise ValueError("an image occurs twice in a label shard")
-    rows = [row for image in images for row in _rows(image, labeller)]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({_VERSION_KEY: str(VERSION).encode()}))
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        compression_level=_ZSTD_LEVEL,
-        use_dictionary=_REPEATING_COLUMNS,
-        write_statistics=["image_id", "category", "score"],
-    )
-    return bytes(sink.getvalue().to_pybytes())
+    return _FORMAT.encode(row for image in images for row in _rows(image, labeller))
 
 
 def decode_shard(data: bytes, where: str) -> list[LabeledImage]:
@@ -86,14 +76,7 @@ def decode_shard(data: bytes, where: str) -> list[LabeledImage]:
     Raises:
         IntegrityError: not a label shard, another version, or rows that contradict each other.
     """
-    try:
-        table = pq.read_table(pa.BufferReader(data))
-        _check_format(table.schema, where)
-        table.validate(full=True)
-        rows = table.to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise IntegrityError(f"{where}: not a readable label shard ({reason}); write it again") from None
+    rows = _FORMAT.decode(data, where)
     by_image = groupby(rows, key=lambda row: row["image_id"])
     images = [_image(image_id, list(group), where) for image_id, group in by_image]
     if len({image.image_id for image in images}) != len(images):
@@ -120,26 +103,6 @@ def _rows(image: LabeledImage, labeller: str) -> Iterator[dict[str, Any]]:
             "is_crowd": item.is_crowd,
             "rle_counts": item.rle["counts"].encode("ascii"),
         }
-
-
-def _check_format(schema: pa.Schema, where: str) -> None:
-    version = (schema.metadata or {}).get(_VERSION_KEY)
-    if version is None:
-        raise IntegrityError(f"{where}: a Parquet file, but not a label shard; wrong object passed?")
-    if version != str(VERSION).encode():
-        found = version.decode(errors="replace")
-        raise IntegrityError(
-            f"{where}: label shard version {found}, this release reads {VERSION}; label again"
-        )
-    if not schema.equals(SCHEMA):
-        different = sorted(set(schema) ^ set(SCHEMA), key=str) or ["their order"]
-        raise IntegrityError(
-            f"{where}: not the columns of label shard version {VERSION}: {_names(different)}"
-        )
-
-
-def _names(fields: Sequence[Any]) -> str:
-    return ", ".join(dict.fromkeys(getattr(field, "name", str(field)) for field in fields))
 
 
 def _image(image_id: str, rows: list[dict[str, Any]], where: str) -> LabeledImage:

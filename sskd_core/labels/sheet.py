@@ -66,9 +66,7 @@ def contact_sheet(
         x, y = MARGIN + number % columns * step_x, MARGIN + number // columns * step_y
         size = fit_within(item.height, item.width, TILE_HEIGHT, TILE_WIDTH)
         tile = draw_instances(read_image(item.image_id), item.instances, classes, size=size)
-        sheet.paste(
-            Image.fromarray(tile), (x + (TILE_WIDTH - size[1]) // 2, y + (TILE_HEIGHT - size[0]) // 2)
-        )
+        sheet.paste(Image.fromarray(tile), (x + (TILE_WIDTH - size[1]) // 2, y + (TILE_HEIGHT - size[0]) // 2))
         pen.text((x, y + TILE_HEIGHT + 3), _caption(item), fill=_INK, font=font)
     stream = io.BytesIO()
     sheet.save(stream, "PNG", optimize=True)

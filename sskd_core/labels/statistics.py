@@ -35,9 +35,7 @@ class LabelStatistics(StrictModel):
         description="quantile -> score, exact to half a histogram bin; empty without an instance"
     )
     rejected: dict[str, int] = Field(description="reason -> instances that the filter rejected")
-    best_score: float = Field(
-        ge=0, description="highest score of a candidate, kept or rejected; 0 without any"
-    )
+    best_score: float = Field(ge=0, description="highest score of a candidate, kept or rejected; 0 without any")
 
 
 def count_labels(
@@ -113,6 +111,4 @@ def _quantiles(histogram: Sequence[int]) -> dict[str, float]:
         return {}
     ranks = [max(1, int(np.ceil(quantile * total))) for quantile in _QUANTILES]
     bins = np.searchsorted(cumulated, ranks)
-    return {
-        f"{q:g}": round((int(index) + 0.5) / SCORE_BINS, 6) for q, index in zip(_QUANTILES, bins, strict=True)
-    }
+    return {f"{q:g}": round((int(index) + 0.5) / SCORE_BINS, 6) for q, index in zip(_QUANTILES, bins, strict=True)}

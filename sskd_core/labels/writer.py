@@ -101,6 +101,4 @@ class ShardSet:
         try:
             return ShardRecord.model_validate_json(self._store.get(uri))
         except ValidationError:
-            raise IntegrityError(
-                f"{uri}: not a shard record of this release; delete it to label again"
-            ) from None
+            raise IntegrityError(f"{uri}: not a shard record of this release; delete it to label again") from None

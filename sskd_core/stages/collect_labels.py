@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from sskd_core.config.label import PseudoLabelStageConfig
 from sskd_core.data.dataset import Dataset
 from sskd_core.data.records import ImageRecord
-from sskd_core.errors import IntegrityError, UserError
+from sskd_core.errors import UserError
 from sskd_core.labels.health import check_health
 from sskd_core.labels.schema import decode_shard
 from sskd_core.labels.sheet import choose_images, contact_sheet, spread_indices
@@ -44,7 +44,7 @@ def run(config: PseudoLabelStageConfig, inputs: Mapping[str, Manifest], context:
     records = dataset.images("unlabeled")
     finished = _all_shards(shard_count(len(records), config.label.shard_images), context)
     statistics = sum_statistics(record.statistics for record in finished)
-    health = check_health(statistics, _prior(inputs["data"]), config.label)
+    health = check_health(statistics, dataset.class_histogram, config.label)
     context.progress.note(f"{statistics.instances} pseudo-labels on {statistics.images} images")
     shards = [record.shard for record in finished]
     outputs = [
@@ -80,13 +80,6 @@ def _all_shards(count: int, context: StageContext) -> list[ShardRecord]:
             f"{missing[0]:05d}; run the pseudo_label workers again, they go on where they stopped"
         )
     return [finished[index] for index in range(count)]
-
-
-def _prior(data: Manifest) -> dict[str, int]:
-    histogram = data.facts.get("class_histogram")
-    if not isinstance(histogram, dict):
-        raise IntegrityError(f"{data.uri}: no class histogram of the labelled images; wrong manifest passed?")
-    return histogram
 
 
 def _write_statistics(statistics: LabelStatistics, context: StageContext) -> ObjectRef:

@@ -82,7 +82,7 @@ def test_an_image_twice_or_a_mask_of_another_size_is_refused():
 
 def _table(rows, version=b"1", schema=SCHEMA):
     stream = io.BytesIO()
-    metadata = {} if version is None else {b"sskd.labels.version": version}
+    metadata = {} if version is None else {b"sskd.label_shard.version": version}
     pq.write_table(pa.Table.from_pylist(rows, schema=schema.with_metadata(metadata)), stream)
     return stream.getvalue()
 
@@ -104,7 +104,7 @@ FULL = {
         (b"", "not a readable label shard"),
         (b"PAR1 something else PAR1", "not a readable label shard"),
         (_table([], version=None), "not a label shard; wrong object"),
-        (_table([], version=b"7"), "version 7, this release reads 1"),
+        (_table([], version=b"7"), "label shard version 7, this release reads 1"),
         (_table([], schema=SCHEMA.remove(SCHEMA.get_field_index("area"))), "columns .*: area"),
         (_table([], schema=SCHEMA.append(pa.field("extra", pa.int8()))), "columns .*: extra"),
         (_table([], schema=pa.schema(list(SCHEMA)[::-1])), "columns .*: their order"),
