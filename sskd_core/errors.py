@@ -7,6 +7,7 @@ defect of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 
@@ -45,4 +46,12 @@ class IntegrityError(UserError):
 
 
 class Interrupted(SskdError):
-    """SIGTERM arrived; the stage saved its state and can be run again to go on."""
+    """A signal arrived; the stage saved its state and can be run again to go on.
+
+    Attributes:
+        exit_code: of a process that ends for this reason, 128 and the signal's number.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGTERM) -> None:
+        self.exit_code = 128 + number
+        super().__init__(message)

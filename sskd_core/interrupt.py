@@ -30,7 +30,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.is_set = False
-        self._name = ""
+        self._number = signal.SIGTERM
         self._earlier: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -51,11 +51,11 @@ class StopSignal:
             Interrupted: call it where the state is saved.
         """
         if self.is_set:
-            raise Interrupted(f"stopped by {self._name}; run the same command again to go on")
+            raise stopped_by(self._number)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.is_set = True
-        self._name = signal.Signals(number).name
+        self._number = signal.Signals(number)
         self._restore()
 
     def _restore(self) -> None:
@@ -63,6 +63,11 @@ class StopSignal:
             # A handler that was not set from Python reads as None and cannot be set again.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._earlier.clear()
+
+
+def stopped_by(number: signal.Signals) -> Interrupted:
+    """Return the error of a stage that a signal stopped."""
+    return Interrupted(f"stopped by {number.name}; run the same command again to go on", number)
 
 
 @contextmanager
@@ -77,7 +82,7 @@ def interruptible() -> Iterator[None]:
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(number).name}; run the same command again to go on")
+        raise stopped_by(signal.Signals(number))
 
     earlier = signal.signal(signal.SIGTERM, stop)
     try:

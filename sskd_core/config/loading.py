@@ -1,0 +1,188 @@
+"""From an experiment file to a validated experiment: YAML, presets, overrides.
+
+A file may name a `preset` and then says only what differs. Its sections are laid over the preset's key by key, except
+`data`, `teacher` and `student`: half a data set or half a model is never what one means, so those replace.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sskd_core.config.base import validate
+from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.errors import ConfigError
+
+PRESETS = Path(__file__).parent / "presets"
+_REPLACED = ("data", "teacher", "student")
+_SUFFIXES = (".yaml", ".yml", ".json")
+_EXPONENT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
+
+
+def preset_names() -> list[str]:
+    """Return the names of the shipped presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_experiment(source: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read an experiment.
+
+    Args:
+        source: a YAML or JSON file, or the name of a preset.
+        overrides: `key.sub=value`, the value as YAML; later ones win.
+
+    Raises:
+        ConfigError: no such file or preset, malformed YAML, an unknown key or a wrong value.
+    """
+    path = _find(source)
+    values = _with_preset(read_mapping(path), path)
+    for item in overrides:
+        apply_override(values, item)
+    return _with_absolute_paths(validate(ExperimentConfig, values, str(source)))
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Parse a YAML or JSON file that holds a mapping.
+
+    Raises:
+        ConfigError: unreadable, malformed, with a key twice, or not a mapping.
+    """
+    try:
+        values = _parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {_one_line(error)}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds {type(values).__name__}, not a mapping of settings")
+    return values
+
+
+def apply_override(values: dict[str, Any], item: str) -> None:
+    """Set one value in place.
+
+    Args:
+        values: the parsed experiment.
+        item: `stages.distill.iterations=400`; a number steps into a list.
+
+    Raises:
+        ConfigError: not of this form, or the path leads through something that is not a mapping or list.
+    """
+    path, separator, text = item.partition("=")
+    keys = path.split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"--set {item}: write it as key.sub=value, for instance stages.distill.iterations=400")
+    try:
+        value = _parse(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {item}: the value is not valid YAML: {_one_line(error)}") from None
+    target: Any = values
+    for depth, key in enumerate(keys[:-1], 1):
+        target = _step(target, key, f"--set {item}: '{'.'.join(keys[:depth])}'")
+    if isinstance(target, list):
+        target[_index(target, keys[-1], f"--set {item}: '{path}'")] = value
+    else:
+        target[keys[-1]] = value
+
+
+def _find(source: str) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.suffix in _SUFFIXES or len(path.parts) > 1:
+        raise ConfigError(f"{source}: no such file")
+    return _preset(source, "no such file or preset")
+
+
+def _preset(name: str, what: str) -> Path:
+    names = preset_names()
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"the presets are: {', '.join(names)}"
+        raise ConfigError(f"'{name}': {what}; {hint}")
+    return PRESETS / f"{name}.yaml"
+
+
+def _with_preset(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    if "preset" not in values:
+        return values
+    name = values.pop("preset")
+    base = read_mapping(_preset(str(name), f"no such preset, named in {path}"))
+    return _merged(base, values, replaced=_REPLACED)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any], replaced: Sequence[str] = ()) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        before = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping) and key not in replaced:
+            merged[key] = _merged(before, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _step(target: Any, key: str, where: str) -> Any:
+    """Return what lies at `key`, made as a mapping when absent."""
+    if isinstance(target, list):
+        index = _index(target, key, where)
+        if target[index] is None:
+            target[index] = {}
+        found = target[index]
+    else:
+        if target.get(key) is None:
+            target[key] = {}
+        found = target[key]
+    if not isinstance(found, dict | list):
+        raise ConfigError(f"{where} is a value ({found!r}), it has nothing below it")
+    return found
+
+
+def _index(items: list[Any], key: str, where: str) -> int:
+    if not key.isdecimal() or int(key) >= len(items):
+        raise ConfigError(f"{where}: a list of {len(items)} needs a number from 0 to {len(items) - 1}, not '{key}'")
+    return int(key)
+
+
+def _with_absolute_paths(experiment: ExperimentConfig) -> ExperimentConfig:
+    """Fix local data locations to the working directory, since stages may run in another one."""
+    data = experiment.data.model_dump()
+    for name in ("labeled", "val", "test"):
+        if data[name] is not None:
+            data[name] = {key: _absolute(location) for key, location in data[name].items()}
+    data["unlabeled"] = [_absolute(location) for location in data["unlabeled"]]
+    return experiment.model_copy(update={"data": type(experiment.data).model_validate(data)})
+
+
+def _absolute(location: str) -> str:
+    return location if "://" in location else os.path.abspath(os.path.expanduser(location))  # noqa: PTH100, PTH111
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without two surprises: a key given twice is an error, and `1e-4` is a number as in YAML 1.2."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"key '{key}' is given twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789."))
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())
