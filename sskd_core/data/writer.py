@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections import Counter
 
 from sskd_core.data.dataset import SHARD_LIST, ShardList, ground_truth_prefix, images_prefix
-from sskd_core.data.index import MEDIA_TYPE as INDEX_MEDIA_TYPE
 from sskd_core.data.index import encode_index
 from sskd_core.data.records import ImageRecord, LabeledImage
-from sskd_core.labels.schema import MEDIA_TYPE as LABELS_MEDIA_TYPE
+from sskd_core.data.table import TableFormat
 from sskd_core.labels.schema import encode_shard
 from sskd_core.storage.digest import canonical_json, digest_json
 from sskd_core.storage.manifest import ObjectRef
@@ -73,12 +72,13 @@ class DatasetWriter:
 
     def _flush(self, split: str) -> None:
         number = f"{self._written[split]:05d}"
-        self._put(images_prefix(split) + number, encode_index(self._pending), INDEX_MEDIA_TYPE)
+        self._put(images_prefix(split) + number, encode_index(self._pending))
         if self._pending_labels:
             labels = encode_shard(self._pending_labels, labeller=LABELLER)
-            self._put(ground_truth_prefix(split) + number, labels, LABELS_MEDIA_TYPE)
+            self._put(ground_truth_prefix(split) + number, labels)
         self._pending, self._pending_labels = [], []
         self._written[split] += 1
 
-    def _put(self, name: str, data: bytes, media_type: str) -> None:
-        self._refs.append(self._store.put_output(name, f"{self._prefix}/{name}.parquet", data, media_type))
+    def _put(self, name: str, data: bytes) -> None:
+        uri = f"{self._prefix}/{name}.parquet"
+        self._refs.append(self._store.put_output(name, uri, data, TableFormat.media_type))
