@@ -146,7 +146,8 @@ class PrefixSource:
             return
         for item in self._store.list(self._prefix):
             name = item.uri.removeprefix(f"{self._prefix}/")
-            if not name.endswith("/") and _wanted(name, suffixes):
+            is_folder_marker = not name or name.endswith("/")
+            if not is_folder_marker and _wanted(name, suffixes):
                 yield SourceFile(name, item.uri, item.bytes)
 
     def read(self, name: str) -> bytes:
