@@ -34,6 +34,9 @@ class DataConfig(StrictModel):
     max_labeled: int | None = Field(None, ge=1, description="use only the first N labelled images of a seeded shuffle")
     max_pixels: int = Field(100_000_000, ge=1, description="larger images are refused as decompression bombs")
     licence: str | None = Field(None, description="SPDX id or name of the data's licence, inherited by the model")
+    sources_digest: str | None = Field(
+        None, pattern=r"^sha256:[0-9a-f]{64}$", description="of what the sources hold; a run pins it when it starts"
+    )
 
 
 class PrepareConfig(StrictModel):
