@@ -8,20 +8,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
-from sskd_core.config.base import StrictModel
-from sskd_core.config.model import ModelConfig
-from sskd_core.config.train import TrainConfig
+from sskd_core.config.pretrain import PretrainConfig
 from sskd_core.data.loader import BatchLoader, Example
 from sskd_core.data.masks import encode_mask
 from sskd_core.data.records import ImageRecord, Instance, LabeledImage
 from sskd_core.data.scenes import CLASSES, HEIGHT, WIDTH, Domain, Scene, render_scene
+from sskd_core.evaluation.instance_ap import evaluator_name
 from sskd_core.losses.set_criterion import SetCriterion
 from sskd_core.models.build import construct
-from sskd_core.models.trained import default_device
+from sskd_core.models.trained import default_device, model_card
 from sskd_core.progress import Progress
 from sskd_core.storage.store import ObjectStore
 from sskd_core.strategies.supervised import Supervised
@@ -29,20 +30,6 @@ from sskd_core.tracking.run import NullRun
 from sskd_core.training.checkpoint import CheckpointStore
 from sskd_core.training.loop import Outcome, Trainer
 from sskd_core.training.validate import Validator
-
-
-class PretrainConfig(StrictModel):
-    """One pre-training run.
-
-    `deliver` is the part of the network that is shipped: all of it (a teacher) or its encoder (a student).
-    """
-
-    model: ModelConfig
-    train: TrainConfig
-    deliver: Literal["model", "encoder"]
-    seed: int = 0
-    scenes: int = 6000
-    val_scenes: int = 100
 
 
 @dataclass
@@ -99,6 +86,69 @@ def pretrain(config: PretrainConfig, store: ObjectStore, prefix: str, progress: 
     return trainer.fit()
 
 
-def write_curve(outcome: Outcome, path: Path) -> None:
-    """Save the curves as JSON beside the weights."""
-    path.write_text(json.dumps({"series": outcome.state.curves}), encoding="utf-8")
+def deliver(config: PretrainConfig, outcome: Outcome, command: str, folder: Path) -> None:
+    """Write the weights as a folder that `models.weights` reads, with a card that says how they came to be.
+
+    Args:
+        config: the run.
+        outcome: its result.
+        command: the exact command line, for the card.
+        folder: created; files in it are replaced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model = outcome.model
+    part = model if config.deliver == "model" else model.encoder_module()
+    tensors = {name: value.detach().cpu().contiguous() for name, value in part.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+    document = model_card(model) | {"part": config.deliver}
+    (folder / "config.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / "curve.json").write_text(json.dumps({"series": _thinned(outcome)}) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(_card(config, outcome, command, tensors), encoding="utf-8")
+
+
+def _thinned(outcome: Outcome) -> dict[str, list[tuple[int, float]]]:
+    series = outcome.state.curves
+    return {
+        "loss/total": [(step, round(value, 3)) for step, value in series["loss/total"][::4]],
+        "val/mask_ap": [(step, round(value, 2)) for step, value in series["val/mask_ap"]],
+    }
+
+
+def _card(config: PretrainConfig, outcome: Outcome, command: str, tensors: dict[str, Tensor]) -> str:
+    count = sum(value.numel() for value in tensors.values())
+    rows = "\n".join(f"| {step} | {value:.1f} |" for step, value in outcome.state.curves["val/mask_ap"])
+    target = scene_validator(config.seed, "target", config.val_scenes)(outcome.model)
+    return _CARD.format(
+        part="Whole network" if config.deliver == "model" else "Encoder alone",
+        family=config.model.family,
+        count=f"{count:,}",
+        command=command,
+        seed=config.seed,
+        scenes=config.scenes,
+        val_scenes=config.val_scenes,
+        iterations=config.train.iterations,
+        batch=config.train.labeled_batch,
+        best=f"{outcome.val_mask_ap:.1f}",
+        target=f"{target:.1f}",
+        evaluator=evaluator_name(),
+        torch=torch.__version__,
+        licence=config.model.licence,
+        rows=rows,
+    )
+
+
+_CARD = """# Pre-trained weights
+
+{part} of family `{family}`, {count} parameters, licence {licence}.
+
+- **Data**: {scenes} rendered scenes of the *source* domain (`sskd_core/data/scenes.py`, seed {seed}), objects on crops of
+  the two photographs that scikit-learn ships. No scene of the target domain, to which the demo adapts.
+- **Command**: `{command}`
+- **Run**: {iterations} iterations, batch {batch}, seed {seed}, torch {torch}, CPU.
+- **Result** of the whole network: {best} mask AP on {val_scenes} source scenes that it did not train on, {target} on as
+  many of the target domain ({evaluator}, one seed).
+
+| iteration | source mask AP |
+|---|---|
+{rows}
+"""

@@ -1,0 +1,143 @@
+"""Mask AP as COCO defines it, computed by hotcoco; pycocotools is the oracle in the tests.
+
+Predictions stay run-length encoded, so memory grows with the number of instances and not with pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import hotcoco
+import numpy as np
+
+from sskd_core.data.records import Instance, LabeledImage
+from sskd_core.errors import DataError
+
+_IOU_50, _IOU_75 = 0, 5
+_ALL_AREAS = 0
+
+
+@dataclass(frozen=True)
+class InstanceAP:
+    """Mask average precision in points, 0..100.
+
+    Attributes:
+        mask_ap: mean over IoU 0.50:0.05:0.95 and over the classes that occur in the truth.
+        mask_ap50: at IoU 0.50.
+        mask_ap75: at IoU 0.75.
+        per_class: class -> mask AP; None for a class that does not occur.
+        evaluator: name and version of what computed it.
+        images: number of images.
+    """
+
+    mask_ap: float
+    mask_ap50: float
+    mask_ap75: float
+    per_class: dict[str, float | None]
+    evaluator: str
+    images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def evaluator_name() -> str:
+    """Return name and version of the evaluator."""
+    return f"hotcoco {version('hotcoco')}"
+
+
+def instance_ap(
+    truth: Mapping[str, LabeledImage],
+    predictions: Mapping[str, Sequence[Instance]],
+    classes: Sequence[str],
+    max_detections: int = 100,
+) -> InstanceAP:
+    """Compute the mask AP of a split.
+
+    Args:
+        truth: annotated images by id; crowd instances are regions where predictions do not count.
+        predictions: instances by the same ids; an image without an entry has none.
+        classes: class names in index order.
+        max_detections: best-scored instances kept per image.
+
+    Raises:
+        DataError: a prediction for an image that the truth does not hold.
+    """
+    stray = sorted(set(predictions) - set(truth))
+    if stray:
+        raise DataError(f"prediction for image '{stray[0]}', which is not in the annotated split")
+    numbers = {image_id: number for number, image_id in enumerate(truth, 1)}
+    found = _detections(predictions, numbers)
+    if not found or not any(image.instances for image in truth.values()):
+        return _nothing_found(truth, classes)
+    reference = hotcoco.COCO(_document(truth, numbers, classes))
+    evaluation = hotcoco.COCOeval(reference, reference.load_res(found), "segm")
+    evaluation.params.max_dets = [1, min(10, max_detections), max_detections]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    # [IoU, recall, class, area, max detections]; -1 where a class does not occur in the truth.
+    return _figures(np.asarray(evaluation.eval["precision"])[:, :, :, _ALL_AREAS, -1], classes, len(truth))
+
+
+def _figures(precision: np.ndarray, classes: Sequence[str], images: int) -> InstanceAP:
+    def mean(part: np.ndarray) -> float | None:
+        valid = part[part > -1]
+        return None if valid.size == 0 else 100.0 * float(valid.mean())
+
+    return InstanceAP(
+        mask_ap=mean(precision) or 0.0,
+        mask_ap50=mean(precision[_IOU_50]) or 0.0,
+        mask_ap75=mean(precision[_IOU_75]) or 0.0,
+        per_class={name: mean(precision[:, :, index]) for index, name in enumerate(classes)},
+        evaluator=evaluator_name(),
+        images=images,
+    )
+
+
+def _nothing_found(truth: Mapping[str, LabeledImage], classes: Sequence[str]) -> InstanceAP:
+    """COCO's figures without a single prediction: 0 for every class that occurs."""
+    occurring = {item.category for image in truth.values() for item in image.instances if not item.is_crowd}
+    per_class = {name: 0.0 if index in occurring else None for index, name in enumerate(classes)}
+    return InstanceAP(0.0, 0.0, 0.0, per_class, evaluator_name(), len(truth))
+
+
+def _document(truth: Mapping[str, LabeledImage], numbers: Mapping[str, int], classes: Sequence[str]) -> dict[str, Any]:
+    annotations: list[dict[str, Any]] = []
+    for image_id, image in truth.items():
+        for item in image.instances:
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": numbers[image_id],
+                    "category_id": item.category + 1,
+                    "segmentation": item.rle,
+                    "area": item.area,
+                    "bbox": list(item.bbox),
+                    "iscrowd": int(item.is_crowd),
+                }
+            )
+    return {
+        "images": [
+            {"id": numbers[image_id], "width": image.width, "height": image.height} for image_id, image in truth.items()
+        ],
+        "annotations": annotations,
+        "categories": [{"id": index + 1, "name": name} for index, name in enumerate(classes)],
+    }
+
+
+def _detections(predictions: Mapping[str, Sequence[Instance]], numbers: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": numbers[image_id],
+            "category_id": item.category + 1,
+            "segmentation": item.rle,
+            "score": item.score,
+            "area": item.area,
+        }
+        for image_id, instances in predictions.items()
+        for item in instances
+    ]
