@@ -12,7 +12,7 @@ from itertools import islice
 from sskd_core.config.data import LabeledSource
 from sskd_core.data.coco import CocoFile, read_coco
 from sskd_core.data.images import SUFFIXES, ImageSize
-from sskd_core.data.ingest import ImageFile, ImageReader, ReadImage
+from sskd_core.data.ingest import ImageFile, ImageReader
 from sskd_core.data.records import ImageRecord, LabeledImage
 from sskd_core.errors import DataError
 from sskd_core.storage.source import Source, SourceFile, open_source
