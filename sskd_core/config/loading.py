@@ -20,14 +20,20 @@ from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
+_NOT_EXPERIMENTS = "pretrain_"
 _REPLACED = ("data", "teacher", "student")
 _SUFFIXES = (".yaml", ".yml", ".json")
 _EXPONENT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
 
 
 def preset_names() -> list[str]:
-    """Return the names of the shipped presets."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    """Return the names of the shipped experiment presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml") if not path.stem.startswith(_NOT_EXPERIMENTS))
+
+
+def load_preset_values(name: str) -> dict[str, Any]:
+    """Return the parsed values of a shipped preset, of an experiment or of a pre-training."""
+    return read_mapping(PRESETS / f"{name}.yaml")
 
 
 def load_experiment(source: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -167,21 +173,28 @@ def _absolute(location: str) -> str:
 class _Loader(yaml.SafeLoader):
     """YAML without two surprises: a key given twice is an error, and `1e-4` is a number as in YAML 1.2."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"key '{key}' is given twice", problem_mark=key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem=f"key '{key.value}' is given twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return node
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789."))
 
 
 def _parse(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    return _unshared(yaml.load(text, Loader=_Loader))  # noqa: S506 (a SafeLoader)
+
+
+def _unshared(value: Any) -> Any:
+    """Copy what YAML's aliases share, so that an override of one place leaves the others alone."""
+    if isinstance(value, dict):
+        return {key: _unshared(item) for key, item in value.items()}
+    return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
 def _one_line(error: yaml.YAMLError) -> str:

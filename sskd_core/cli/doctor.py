@@ -1,0 +1,65 @@
+"""`sskd doctor`: is everything there that a run stands on?"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from sskd_core.cli.options import DEFAULT_STATE_DIR, Json, Settings, StateDir
+
+if TYPE_CHECKING:
+    from sskd_core.config.storage import StorageConfig
+    from sskd_core.config.tracking import TrackingConfig
+    from sskd_core.services.doctor import Check
+
+
+def doctor(experiment: Settings = None, state_dir: StateDir = DEFAULT_STATE_DIR, as_json: Json = False) -> None:
+    """Check store, tracking, disk, shared memory and devices, each by using it. Exit code 2 if one is not well."""
+    from sskd_core.cli.output import print_json
+    from sskd_core.cli.session import settings_of
+
+    checks = _checks(*settings_of(experiment), state_dir.absolute())
+    healthy = all(check.ok for check in checks)
+    if as_json:
+        print_json({"ok": healthy, "checks": [dataclasses.asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            advice = f"; {check.advice}" if check.advice else ""
+            typer.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}{advice}")
+    if not healthy:
+        raise typer.Exit(2)
+
+
+def _checks(storage: StorageConfig, tracking: TrackingConfig, state_dir: Path) -> list[Check]:
+    from sskd_core.cli.session import open_storage, resolve_tracking
+    from sskd_core.errors import UserError
+    from sskd_core.services.doctor import Check, check_devices, check_disk, check_shared_memory, check_storage
+
+    checks = [check_disk(state_dir), check_shared_memory(), check_devices()]
+    try:
+        with open_storage(storage, state_dir) as opened:
+            checks += check_storage(opened)
+    except UserError as error:
+        checks.append(Check("storage", False, str(error)))
+    return [*checks, _check_tracking(resolve_tracking(tracking, state_dir))]
+
+
+def _check_tracking(tracking: TrackingConfig) -> Check:
+    """Ask MLflow for its experiments, as the first stage of a run would."""
+    from sskd_core.services.doctor import Check
+
+    name = "tracking"
+    if tracking.mode == "off":
+        return Check(name, True, "off")
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    uri = tracking.uri or mlflow.get_tracking_uri()
+    try:
+        found = mlflow.MlflowClient(tracking_uri=uri).search_experiments()
+    except (MlflowException, OSError) as error:
+        return Check(name, False, f"{uri}: {str(error).splitlines()[0]}", "check tracking.uri and that the server runs")
+    return Check(name, True, f"{len(found)} experiments at {uri}; MLflow {mlflow.__version__}")

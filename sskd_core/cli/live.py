@@ -1,0 +1,166 @@
+"""The view of a running pipeline: one table that redraws itself on a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sskd_core.cli.board import Board, NodeState, Status
+from sskd_core.cli.format import duration, figure, rate
+
+_MARKS: dict[Status, tuple[str, str]] = {
+    "waiting": ("·", "dim"),
+    "running": ("▶", "bold cyan"),
+    "done": ("✔", "green"),
+    "cached": ("✔", "green"),
+    "refused": ("✘", "bold red"),
+    "failed": ("✘", "bold red"),
+    "interrupted": ("■", "yellow"),
+}
+_PLAIN_SECONDS = 15.0
+_BAR_WIDTH = 24
+
+
+class View(Protocol):
+    """Shows a board until it is left."""
+
+    def __enter__(self) -> View: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def refresh(self) -> None:
+        """Show what is new."""
+        ...
+
+
+def make_view(board: Board, console: Console) -> View:
+    """Return the view that fits the console."""
+    return LiveView(board, console) if console.is_terminal else PlainView(board, console)
+
+
+class LiveView:
+    """One table that redraws itself."""
+
+    def __init__(self, board: Board, console: Console) -> None:
+        self._board = board
+        self._live = Live(console=console, auto_refresh=False, get_renderable=lambda: table(board, time.time()))
+
+    def __enter__(self) -> LiveView:
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.refresh()
+        self._live.stop()
+
+    def refresh(self) -> None:
+        """Read new records and redraw."""
+        self._board.poll()
+        self._live.refresh()
+
+
+class PlainView:
+    """A line for every start and end, and now and then one in between."""
+
+    def __init__(self, board: Board, console: Console) -> None:
+        self._board = board
+        self._console = console
+        self._last_update: dict[str, float] = {}
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read new records and print what is worth a line."""
+        for state, record in self._board.poll():
+            line = self._line(state, record)
+            if line:
+                stamp = time.strftime("%H:%M:%S", time.localtime(record["time"]))
+                self._console.print(f"{stamp} {record['node']}: {line}", markup=False, highlight=False, soft_wrap=True)
+
+    def _line(self, state: NodeState, record: dict[str, Any]) -> str:
+        if record["kind"] == "start":
+            return "started"
+        if record["kind"] == "note":
+            return str(record["detail"])
+        if record["kind"] == "end":
+            took = record["time"] - (state.started or record["time"])
+            return f"{record['status']} after {duration(took)}"
+        if record["time"] - self._last_update.get(record["node"], 0.0) < _PLAIN_SECONDS:
+            return ""
+        self._last_update[record["node"]] = record["time"]
+        return ", ".join(part for part in (_count(state), _speed(state), _left(state), _figures(state)) if part)
+
+
+def table(board: Board, now: float) -> Table:
+    """Draw the board.
+
+    Args:
+        board: the states.
+        now: seconds since the epoch, for the time that running nodes have taken.
+    """
+    drawn = Table.grid(padding=(0, 1))
+    drawn.add_column()
+    drawn.add_column(no_wrap=True)
+    drawn.add_column(width=_BAR_WIDTH)
+    for _ in range(4):
+        drawn.add_column(no_wrap=True)
+    for state in board.nodes.values():
+        mark, style = _MARKS[state.status]
+        drawn.add_row(
+            Text(mark, style),
+            Text(state.name, style if state.status != "done" else ""),
+            _middle(state),
+            Text(_taken(state, now), "dim"),
+            Text(_speed(state), "dim"),
+            Text(_left(state)),
+            Text(_figures(state) or state.note, "dim", overflow="ellipsis"),
+        )
+    return drawn
+
+
+def _middle(state: NodeState) -> ProgressBar | Text:
+    if state.status == "running" and state.total:
+        return ProgressBar(total=state.total, completed=state.done, width=_BAR_WIDTH)
+    if state.status == "running":
+        return Text("starting", "dim")
+    return Text({"done": "", "cached": "done before", "waiting": ""}.get(state.status, state.status), "dim")
+
+
+def _taken(state: NodeState, now: float) -> str:
+    if state.started is None or state.status == "cached":
+        return ""
+    return duration((state.ended or now) - state.started)
+
+
+def _count(state: NodeState) -> str:
+    return f"{state.done}/{state.total} {state.unit}" if state.total else ""
+
+
+def _speed(state: NodeState) -> str:
+    return rate(state.rate, state.unit) if state.status == "running" and state.rate > 0 else ""
+
+
+def _left(state: NodeState) -> str:
+    left = state.seconds_left
+    return f"{duration(left)} left" if state.status == "running" and left is not None else ""
+
+
+def _figures(state: NodeState) -> str:
+    return "  ".join(f"{name} {figure(value)}" for name, value in state.figures.items())

@@ -1,0 +1,72 @@
+"""`sskd run` and `sskd demo`: the whole pipeline on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sskd_core.cli.options import DEFAULT_STATE_DIR, Experiment, Json, Overrides, Seed, StateDir, with_seed
+
+if TYPE_CHECKING:
+    from sskd_core.config.data import DataConfig
+    from sskd_core.config.experiment import ExperimentConfig
+    from sskd_core.storage.store import ObjectStore
+
+DEMO_PRESET = "demo"
+
+
+def run(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    seed: Seed = None,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    as_json: Json = False,
+) -> None:
+    """Run an experiment: adapt the teacher, label, distil, refine, evaluate, export, register."""
+    from sskd_core.config.loading import load_experiment
+
+    _run(load_experiment(experiment, with_seed(overrides, seed)), state_dir.absolute(), as_json, demo=False)
+
+
+def demo(
+    overrides: Overrides = None,
+    seed: Seed = None,
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+    as_json: Json = False,
+) -> None:
+    """Run the whole job on rendered scenes: nothing to prepare, minutes on two CPU cores."""
+    from sskd_core.config.loading import load_experiment
+
+    _run(load_experiment(DEMO_PRESET, with_seed(overrides, seed)), state_dir.absolute(), as_json, demo=True)
+
+
+def _run(experiment: ExperimentConfig, state_dir: Path, as_json: bool, demo: bool) -> None:
+    from sskd_core.cli.launch import run_pipeline
+    from sskd_core.cli.output import messages
+    from sskd_core.cli.results import keep_results, show_results
+    from sskd_core.cli.session import open_session
+    from sskd_core.models.pin import pin_weights
+    from sskd_core.storage.store import ObjectStore
+
+    console = messages()
+    with open_session(experiment, state_dir) as complete:
+        store = ObjectStore(complete.storage)
+        if demo:
+            complete = complete.model_copy(update={"data": _demo_data(store, complete.seed)})
+        manifest = run_pipeline(pin_weights(complete, store), state_dir, console)
+        kept = keep_results(manifest, store, state_dir / "reports" / f"{experiment.name}-seed{experiment.seed}")
+    show_results(kept, as_json)
+
+
+def _demo_data(store: ObjectStore, seed: int) -> DataConfig:
+    """Put the demo scenes into the store, once, with a bar while they are drawn."""
+    from rich.progress import Progress
+
+    from sskd_core.cli.output import messages
+    from sskd_core.data.demo import write_demo_dataset
+
+    with Progress(console=messages(), transient=True) as bar:
+        task = bar.add_task("rendering demo scenes", total=None)
+        return write_demo_dataset(
+            store, seed, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
