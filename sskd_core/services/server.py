@@ -6,6 +6,7 @@ the stages alone and they can still save what they have.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import psutil
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sskd_core.errors import StorageError
+from sskd_core.services.environment import store_environment
 from sskd_core.services.state import BUCKET, HOST, Credentials, Ports, ServiceState, data_folder, log_file
 from sskd_core.storage.client import make_client
 from sskd_core.storage.faults import no_space
@@ -89,9 +91,11 @@ def start(directory: Path, ports: Ports, keys: Credentials, kept: bool) -> Servi
         directory=str(directory),
     )
     try:
-        _wait_until_ready(process, state, keys)
+        with store_environment(keys):
+            _wait_until_ready(process, state)
     except BaseException:
-        stop(state)
+        if process.poll() is None:
+            _end(psutil.Process(process.pid))
         raise
     return state
 
@@ -108,16 +112,26 @@ def stop(state: ServiceState) -> bool:
         Whether it was running.
     """
     process = _process(state)
-    if process is None:
-        return False
-    try:
+    if process is not None:
+        _end(process)
+    return process is not None
+
+
+def _end(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
         process.terminate()
-        process.wait(_STOP_SECONDS)
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait(_STOP_SECONDS)
-    except psutil.NoSuchProcess:
-        pass
+        if not _ends_within(process, _STOP_SECONDS):
+            process.kill()
+            _ends_within(process, _STOP_SECONDS)
+
+
+def _ends_within(process: psutil.Process, seconds: float) -> bool:
+    """Wait for a process that may be the child of another one, which then keeps it as a zombie."""
+    deadline = time.monotonic() + seconds
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
     return True
 
 
@@ -164,9 +178,8 @@ def _directory_flag(directory: Path) -> str:
     return f"-dir={data_folder(directory)}"
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], state: ServiceState, keys: Credentials) -> None:
-    config = state.storage_config()
-    client = make_client(config, attempts=1, keys=(keys.access_key, keys.secret_key))
+def _wait_until_ready(process: subprocess.Popen[bytes], state: ServiceState) -> None:
+    client = make_client(state.storage_config(), attempts=1)
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:

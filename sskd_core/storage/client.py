@@ -23,13 +23,12 @@ _CONNECT_SECONDS = 5
 _READ_SECONDS = 60
 
 
-def make_client(config: StorageConfig, attempts: int = ATTEMPTS, keys: tuple[str, str] | None = None) -> S3Client:
-    """Return a client.
+def make_client(config: StorageConfig, attempts: int = ATTEMPTS) -> S3Client:
+    """Return a client; credentials come from boto3's default chain.
 
     Args:
         config: the store.
         attempts: tries of a request in all; waits between them grow exponentially with jitter.
-        keys: access key and secret key; None for boto3's default chain.
     """
     options = Config(
         s3={"addressing_style": config.addressing_style},
@@ -41,9 +40,10 @@ def make_client(config: StorageConfig, attempts: int = ATTEMPTS, keys: tuple[str
         max_pool_connections=max(10, 2 * config.max_concurrency),
         tcp_keepalive=True,
     )
-    access, secret = keys or (None, None)
-    session = boto3.session.Session(aws_access_key_id=access, aws_secret_access_key=secret)
-    return session.client("s3", endpoint_url=config.endpoint_url, region_name=config.region, config=options)
+    # Sessions of our own, since the default one of boto3 is not safe to share between threads.
+    return boto3.session.Session().client(
+        "s3", endpoint_url=config.endpoint_url, region_name=config.region, config=options
+    )
 
 
 def transfer_config(config: StorageConfig) -> TransferConfig:
