@@ -57,6 +57,7 @@ class Intake:
         unlisted = set().union(*(source.unlisted for source in self.annotated.values())) - listed - bare
         self.left_out["not_in_annotation_file"] = len(unlisted)
         self.left_out["empty_masks"] = sum(source.coco.empty_masks for source in self.annotated.values())
+        self._reader.copying = self.sound
 
     @property
     def sound(self) -> bool:

@@ -18,12 +18,14 @@ from sskd_core.storage.store import ObjectStore
 
 
 def pin_sources(data: DataConfig, store: ObjectStore) -> DataConfig:
-    """Return the configuration with `sources_digest` set to that of the data as it is now.
+    """Return the configuration with `sources_digest` set to that of the data as it is now, unless it is set.
 
     Raises:
         DataError: a place that does not exist, in one line each.
         StorageError: the store failed.
     """
+    if data.sources_digest is not None:
+        return data
     return data.model_copy(update={"sources_digest": sources_digest(data, store)})
 
 
