@@ -77,9 +77,7 @@ def run_worker(
         load = load_teacher or load_trained_teacher
         teacher = load(inputs["teacher"], context.store, config.label, rules.candidate_score)
         _check_classes(teacher.classes, dataset.classes)
-        labelling = _Labelling(
-            dataset, teacher, rules, config.label.batch, inputs["teacher"].fingerprint, shards
-        )
+        labelling = _Labelling(dataset, teacher, rules, config.label.batch, inputs["teacher"].fingerprint, shards)
         labelling.run(missing, _images(slices), context.progress)
     facts = {
         "worker": config.worker,
@@ -132,13 +130,15 @@ class _Labelling:
                 shard = _OpenShard()
                 while len(shard.images) < len(part):
                     stop.check()
-                    records, images = next(ready)
-                    for record, found in zip(records, self.teacher.predict(images), strict=True):
-                        shard.add(record, found, self.rules)
-                    done += len(records)
+                    done += self._label(shard, *next(ready))
                     progress.update(done, total, "images")
                 figures = count_labels(shard.images, self.dataset.classes, shard.rejected, shard.best_score)
                 self.shards.write(index, shard.images, self.labeller, figures)
+
+    def _label(self, shard: _OpenShard, records: Sequence[ImageRecord], images: list[NDArray[np.uint8]]) -> int:
+        for record, found in zip(records, self.teacher.predict(images), strict=True):
+            shard.add(record, found, self.rules)
+        return len(records)
 
 
 @dataclass

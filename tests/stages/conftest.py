@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sskd_core.tracking.run import NullRun
 
 from sskd_core.config.label import PseudoLabelConfig, PseudoLabelStageConfig
 from sskd_core.data.index import encode_index
@@ -23,6 +22,7 @@ from sskd_core.stages.contract import StageContext, execute, stage_fingerprint, 
 from sskd_core.storage.digest import digest_bytes, digest_json
 from sskd_core.storage.manifest import Manifest
 from sskd_core.storage.store import ObjectStore
+from sskd_core.tracking.run import NullRun
 
 CLASSES = ["disc", "box", "star"]
 HEIGHT, WIDTH = 24, 32
@@ -161,7 +161,7 @@ def make_labelling(store: ObjectStore, tmp_path: Path) -> Callable[..., Labellin
 def _manifest(stage: str, store: ObjectStore, **values: object) -> Manifest:
     return Manifest(
         stage=stage,
-        fingerprint=digest_json(stage),
+        fingerprint=digest_json([stage, values.get("facts")]),
         config_digest=digest_json({}),
         code_digest=digest_json({}),
         created=dt.datetime(2025, 1, 1, tzinfo=dt.UTC),
