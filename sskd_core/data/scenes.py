@@ -1,11 +1,13 @@
 """A seeded renderer of demo scenes: textured, shaded, overlapping objects on crops of real photographs.
 
-Two domains share the same classes: `source`, on which the shipped weights were trained, and `target`, which is what the
+A class has a shape, and like things in the world it has a usual look (a range of hues, a preferred texture) that is a
+hint and not a proof. Two domains share the same classes: `source`, on which the shipped weights were trained, and `target`, which is what the
 demo adapts to: duller, colder, out of focus and noisy. Every scene is a pure function of (seed, domain, split, index).
 """
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -54,7 +56,7 @@ def render_scene(seed: int, domain: Domain, split: str, index: int) -> Scene:
     for _ in range(int(rng.integers(2, 8))):
         category = int(rng.integers(len(CLASSES)))
         coverage = _coverage(rng, CLASSES[category])
-        canvas = _composite(rng, canvas, coverage)
+        canvas = _composite(rng, canvas, coverage, category)
         owner[coverage > 0.5] = len(categories)
         categories.append(category)
     masks = [owner == number for number in range(len(categories))]
@@ -110,7 +112,7 @@ _OUTLINES: dict[str, Callable[[], NDArray[np.float64]]] = {
 
 def _coverage(rng: np.random.Generator, shape: str) -> NDArray[np.float64]:
     """Return the share of each pixel that an object at a random place covers, [96, 128] in 0..1."""
-    radius = rng.uniform(9.0, 24.0)
+    radius = rng.uniform(10.0, 26.0)
     stretch = np.array([1.0, rng.uniform(0.75, 1.0)])
     angle = rng.uniform(0, 2 * np.pi)
     centre = np.array([rng.uniform(6, WIDTH - 6), rng.uniform(6, HEIGHT - 6)])
@@ -125,32 +127,46 @@ def _coverage(rng: np.random.Generator, shape: str) -> NDArray[np.float64]:
 
 
 def _composite(
-    rng: np.random.Generator, canvas: NDArray[np.float64], coverage: NDArray[np.float64]
+    rng: np.random.Generator, canvas: NDArray[np.float64], coverage: NDArray[np.float64], category: int
 ) -> NDArray[np.float64]:
     """Paint an object with texture, shading and a soft shadow over the canvas."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
-    colour = rng.uniform(30, 235, size=3)
-    other = np.clip(colour + rng.uniform(-90, 90, size=3), 0, 255)
     direction = rng.uniform(0, 2 * np.pi)
     along = columns * np.cos(direction) + rows * np.sin(direction)
-    period = rng.uniform(5, 14)
-    kind = int(rng.integers(4))
-    if kind == 0:
-        pattern = np.zeros((HEIGHT, WIDTH))
-    elif kind == 1:
-        pattern = (np.sin(2 * np.pi * along / period) > 0).astype(np.float64)
-    elif kind == 2:
-        across = -columns * np.sin(direction) + rows * np.cos(direction)
-        pattern = (np.sin(2 * np.pi * along / period) * np.sin(2 * np.pi * across / period) > 0).astype(np.float64)
-    else:
-        pattern = rng.random((HEIGHT, WIDTH))
-    surface = colour + pattern[..., None] * (other - colour)
+    across = -columns * np.sin(direction) + rows * np.cos(direction)
+    pattern = _pattern(rng, category, along, across)
+    first, second = _colours(rng, category)
+    surface = first + pattern[..., None] * (second - first)
     light = along - (along * coverage).sum() / max(coverage.sum(), 1.0)
     surface = surface * (1.0 + np.clip(light / 40.0, -0.35, 0.35))[..., None]
     shadow_layer = Image.fromarray((np.roll(coverage, (2, 2), axis=(0, 1)) * 255).astype(np.uint8))
     shadow = np.asarray(shadow_layer.filter(ImageFilter.GaussianBlur(2)), dtype=np.float64) / 255.0
     canvas = canvas * (1.0 - 0.35 * shadow)[..., None]
     return canvas * (1.0 - coverage)[..., None] + np.clip(surface, 0, 255) * coverage[..., None]
+
+
+def _colours(rng: np.random.Generator, category: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return two shades of a hue near the class's own, each RGB in 0..255. Neighbouring classes overlap."""
+    hue = (category / len(CLASSES) + rng.normal(0.0, 0.09)) % 1.0
+    saturation = rng.uniform(0.45, 1.0)
+    values = rng.uniform(0.35, 1.0, size=2)
+    shades = [np.array(colorsys.hsv_to_rgb(hue, saturation, value)) * 255.0 for value in values]
+    return shades[0], shades[1]
+
+
+def _pattern(
+    rng: np.random.Generator, category: int, along: NDArray[np.float64], across: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return plain, stripes, checks or grain, [96, 128] in 0..1; a class has its own kind two times in three."""
+    kind = category % 4 if rng.random() < 0.67 else int(rng.integers(4))
+    waves = 2 * np.pi / rng.uniform(5, 14)
+    if kind == 0:
+        return np.zeros((HEIGHT, WIDTH))
+    if kind == 1:
+        return (np.sin(waves * along) > 0).astype(np.float64)
+    if kind == 2:
+        return (np.sin(waves * along) * np.sin(waves * across) > 0).astype(np.float64)
+    return rng.random((HEIGHT, WIDTH))
 
 
 def _shift(rng: np.random.Generator, canvas: NDArray[np.float64]) -> NDArray[np.float64]:

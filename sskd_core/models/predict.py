@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sskd_core.data.masks import encode_mask, mask_area, mask_bbox
+from sskd_core.data.instances import encode_instance
 from sskd_core.data.preprocess import RawInstance, instances_from_logits, letterbox, to_pixels
 from sskd_core.data.records import Instance
 from sskd_core.models.protocol import Image, SegmentationModel
@@ -36,7 +36,7 @@ class Predictor:
 
     def predict(self, images: list[Image]) -> list[list[Instance]]:
         """Return the instances of each image, best score first, masks at the image's own size."""
-        return [[to_instance(item) for item in found] for found in self.predict_raw(images)]
+        return [[encode_instance(item) for item in found] for found in self.predict_raw(images)]
 
     @torch.inference_mode()
     def predict_raw(self, images: list[Image]) -> list[list[RawInstance]]:
@@ -62,17 +62,3 @@ class Predictor:
             )
             for index, (_, resized) in enumerate(boxed)
         ]
-
-
-def to_instance(item: RawInstance) -> Instance:
-    """Encode the mask of a predicted instance."""
-    rle = encode_mask(item.mask)
-    return Instance(
-        category=item.category,
-        rle=rle,
-        score=item.score,
-        class_score=item.class_score,
-        mask_score=item.mask_score,
-        bbox=mask_bbox(rle),
-        area=float(mask_area(rle)),
-    )
