@@ -29,6 +29,8 @@ _STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.05
 # psutil derives a start time from the boot time, which moves a little when the clock is set.
 _SAME_START_SECONDS = 5.0
+# SeaweedFS leaves its local sockets there, whatever the flags and the environment say.
+_SOCKETS = Path("/tmp")  # noqa: S108
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "GOMAXPROCS", "GOMEMLIMIT")
 
 
@@ -114,6 +116,9 @@ def stop(state: ServiceState) -> bool:
     process = _process(state)
     if process is not None:
         _end(process)
+        for port in state.ports.all():
+            for left in _SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
     return process is not None
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from sskd_core.config.base import StrictModel
 from sskd_core.config.storage import StorageConfig
+from sskd_core.errors import StorageError
 
 BUCKET = "sskd"
 ROOT = f"s3://{BUCKET}/default"
@@ -125,7 +126,10 @@ def credentials(directory: Path) -> Credentials:
 def _write(path: Path, record: StrictModel) -> None:
     """Replace a file by an atomic rename, readable by its owner alone from the start."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(record.model_dump_json(indent=1))
-    partial.replace(path)
+    try:
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(record.model_dump_json(indent=1))
+        partial.replace(path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from None

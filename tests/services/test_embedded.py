@@ -121,6 +121,7 @@ class TestEmbedded:
         with listening(before.filer), embedded(directory) as second:
             assert not set(running(directory).ports.all()) & set(before.all())
             assert get(second, "a") == b"content"
+        assert not list(Path("/tmp").glob(f"seaweedfs-*-{before.s3}.sock"))
 
     def test_an_error_inside_stops_it(self, directory: Path) -> None:
         with pytest.raises(ZeroDivisionError):  # noqa: SIM117
