@@ -12,6 +12,7 @@ from typing import Any, Literal
 Status = Literal["waiting", "running", "done", "cached", "refused", "failed", "interrupted"]
 FAULTS: tuple[Status, ...] = ("refused", "failed")
 _RATE_RECORDS = 30
+_RATE_SECONDS = 1.0
 
 
 @dataclass
@@ -39,11 +40,11 @@ class Counter:
 
     @property
     def rate(self) -> float:
-        """Units a second over the newest records; 0 when unknown."""
-        if len(self.recent) < 2:
+        """Units a second over the newest records; 0 while they span too little time to tell."""
+        if not self.recent:
             return 0.0
         (first, before), (last, after) = self.recent[0], self.recent[-1]
-        return (after - before) / (last - first) if last > first else 0.0
+        return (after - before) / (last - first) if last - first >= _RATE_SECONDS else 0.0
 
 
 @dataclass

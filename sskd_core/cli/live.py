@@ -92,20 +92,22 @@ class PlainView:
             line = self._line(state, record)
             if line:
                 stamp = time.strftime("%H:%M:%S", time.localtime(record["time"]))
-                self._console.print(f"{stamp} {record['node']}: {line}", markup=False, highlight=False, soft_wrap=True)
+                self._console.print(f"{stamp} {line}", markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, state: NodeState, record: dict[str, Any]) -> str:
+        process = record["node"]
         if record["kind"] == "start":
-            return "started"
+            return f"{process}: started"
         if record["kind"] == "note":
-            return str(record["detail"])
+            return f"{process}: {record['detail']}"
         if record["kind"] == "end":
             took = record["time"] - (state.started or record["time"])
-            return f"{record['status']} after {duration(took)}"
-        if record["time"] - self._last_update.get(record["node"], 0.0) < _PLAIN_SECONDS:
+            return f"{process}: {record['status']} after {duration(took)}"
+        if record["time"] - self._last_update.get(state.name, 0.0) < _PLAIN_SECONDS:
             return ""
-        self._last_update[record["node"]] = record["time"]
-        return ", ".join(part for part in (_count(state), _speed(state), _left(state), _figures(state)) if part)
+        self._last_update[state.name] = record["time"]
+        parts = (_count(state), _speed(state), _left(state), _figures(state))
+        return f"{state.name}: " + ", ".join(part for part in parts if part)
 
 
 def table(board: Board, now: float) -> Table:
