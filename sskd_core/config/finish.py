@@ -39,5 +39,5 @@ class RegisterConfig(StrictModel):
     """Registration and promotion."""
 
     gate: GateConfig = Field(default_factory=GateConfig)
-    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    tracking: Runtime[TrackingConfig] = Field(default_factory=TrackingConfig)
     alias: str = Field("champion", pattern=r"^[a-z][a-z0-9_-]*$")

@@ -55,6 +55,7 @@ def run_node(
         job = _job(experiment, find_node(node), inputs, worker, progress)
         existing = contract.find(job.store, job.node.stage, job.fingerprint) if job.node != REPORT else None
         if existing is not None:
+            _follow_up(job, existing)
             progress.end("cached")
             return existing
         manifest = _execute(job)
@@ -65,8 +66,6 @@ def run_node(
 def pipeline_key(experiment: ExperimentConfig) -> str:
     """Return what identifies all runs of the same work: the name and every setting that decides a result."""
     settings = {item.name: experiment.stage_config(item.name).fingerprint_dict() for item in NODES}
-    # Where results are tracked decides none of them.
-    settings["register"].pop("tracking", None)
     return digest_json({"name": experiment.name, "method": experiment.method, "stages": settings})
 
 
@@ -129,6 +128,13 @@ def _check_inputs(node: Node, inputs: Mapping[str, Manifest]) -> None:
         raise ConfigError(
             f"stage '{node.name}' has no input '{unknown[0]}'; its inputs are: {', '.join(node.inputs) or 'none'}"
         )
+
+
+def _follow_up(job: _Job, manifest: Manifest) -> None:
+    """Let a stage make sure of its effect outside of the store."""
+    code = implementation(job.node.stage, worker=False)
+    if code.on_cached is not None:
+        getattr(code.load(), code.on_cached)(manifest, job.store, job.experiment.tracking)
 
 
 def _execute(job: _Job) -> Manifest:
@@ -222,9 +228,9 @@ def _track(job: _Job, run: TrackingRun, manifest: Manifest) -> None:
         run.set_tags({"sskd.manifest": manifest.uri, "sskd.digest": manifest.digest})
         for name, item in job.inputs.items():
             run.log_input(name, item.uri, item.digest, context=job.node.stage)
-        record_stage(experiment.tracking, key, job.node.name, manifest)
+        record_stage(experiment.tracking, key, job.node.name, manifest, experiment.storage)
     for name, item in job.inputs.items():
-        record_stage(experiment.tracking, key, job.node.inputs[name], item)
+        record_stage(experiment.tracking, key, job.node.inputs[name], item, experiment.storage)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

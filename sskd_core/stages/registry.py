@@ -19,11 +19,14 @@ class Implementation:
         module: dotted path.
         function: a `StageFunction` in it.
         uses_torch: whether thread counts must be set for torch.
+        on_cached: function called with (manifest, store, tracking) when the result was found, for a stage whose effect
+            reaches beyond the store.
     """
 
     module: str
     function: str = "run"
     uses_torch: bool = False
+    on_cached: str | None = None
 
     def load(self) -> ModuleType:
         """Import the module."""
@@ -40,7 +43,7 @@ STAGES: dict[str, Implementation] = {
     "refine": _TRAIN,
     "evaluate": Implementation("sskd_core.stages.evaluate", uses_torch=True),
     "export_onnx": Implementation("sskd_core.stages.export_onnx", uses_torch=True),
-    "register": Implementation("sskd_core.stages.register"),
+    "register": Implementation("sskd_core.stages.register", on_cached="on_cached"),
     "report": Implementation("sskd_core.stages.report"),
 }
 WORKERS: dict[str, Implementation] = {
