@@ -87,6 +87,7 @@ class Labelling:
     """Runs the labelling stage on a data set of `images` images, in the same prefix each time."""
 
     store: ObjectStore
+    classes: list[str]
     inputs: dict[str, Manifest]
     records: list[ImageRecord]
     workdir: Path
@@ -153,7 +154,7 @@ def make_labelling(store: ObjectStore, tmp_path: Path) -> Callable[..., Labellin
             "data": _manifest("prepare", store, outputs=[index], facts=facts, licences=["CC-BY-4.0"]),
             "teacher": _manifest("adapt_teacher", store),
         }
-        return Labelling(store, inputs, records, tmp_path / "work")
+        return Labelling(store, CLASSES, inputs, records, tmp_path / "work")
 
     return make
 

@@ -11,7 +11,12 @@ import pytest
 
 from sskd_core.errors import ConfigError, Interrupted, UserError
 from sskd_core.labels.schema import decode_shard
+from sskd_core.models.build import construct
+from sskd_core.models.predict import Predictor
+from sskd_core.models.trained import save_trained
 from sskd_core.stages import pseudo_label
+from sskd_core.stages.contract import execute
+from tests.engine_fixtures import model_config
 
 
 def test_a_worker_labels_every_image_in_the_order_of_the_index(make_labelling, rectangle_teacher):
@@ -180,6 +185,26 @@ def test_memory_holds_few_images_however_many_there_are(make_labelling, rectangl
     assert teacher.seen == 48
     a_third_of_all = 16 * (20 * 20 * 24 * 32 * 3)
     assert peak < a_third_of_all
+
+
+def test_the_teacher_is_the_network_that_the_manifest_names(make_labelling):
+    labelling = make_labelling(10)
+    network = construct(model_config(), labelling.classes, seed=3).eval()
+    weights = save_trained(network, labelling.store, f"{labelling.store.root}/teacher")
+    labelling.inputs["teacher"] = labelling.inputs["teacher"].model_copy(update={"outputs": weights})
+    config = labelling.config(score_threshold=0.1, min_area=1, remove_overlaps=False)
+    execute("pseudo_label", pseudo_label.run_worker, config, labelling.inputs, labelling.context(config), "workers/0")
+
+    dataset = pseudo_label.Dataset.load(labelling.inputs["data"], labelling.store)
+    predictor = Predictor(network, score_threshold=0.1)
+    expected = [
+        found
+        for start, end in [(0, 3), (3, 6), (6, 8), (8, 10)]
+        for found in predictor.predict([dataset.read_image(record) for record in labelling.records[start:end]])
+    ]
+    labels = [image for uri in labelling.shard_uris(config) for image in decode_shard(labelling.store.get(uri), uri)]
+    assert any(expected)
+    assert [image.instances for image in labels] == expected
 
 
 def _records(labelling, config):
