@@ -30,7 +30,7 @@ class LabelFilter:
 
     Attributes:
         candidate_score: least score that is worth asking the teacher for. It lies below every threshold, so
-            that the statistics show near misses, and above zero, so that no time goes into masks of noise.
+            that the statistics show near misses, and as high as that allows: masks of noise cost time.
 
     Raises:
         ConfigError: `class_thresholds` names a class that the data set does not have.
