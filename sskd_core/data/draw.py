@@ -79,9 +79,7 @@ def contour(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask & ~inside
 
 
-def _write_label(
-    canvas: Image.Image, text: str, corner: tuple[float, float], color: tuple[int, int, int]
-) -> None:
+def _write_label(canvas: Image.Image, text: str, corner: tuple[float, float], color: tuple[int, int, int]) -> None:
     pen = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=max(9, min(canvas.size) // 32))
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
