@@ -6,6 +6,7 @@ All models meet the same images under the same evaluator. Nothing is selected he
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 
 from sskd_core.config.finish import EvaluateConfig
 from sskd_core.config.model import ModelConfig
@@ -73,6 +74,7 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Manifest], context: StageCo
             "images": len(records),
             "evaluator": evaluator_name(),
             "device": str(default_device()),
+            "versions": {name: version(name) for name in ("torch", "transformers", "hotcoco")},
         },
     )
 
