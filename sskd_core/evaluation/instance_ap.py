@@ -12,6 +12,7 @@ from typing import Any
 
 import hotcoco
 import numpy as np
+from numpy.typing import NDArray
 
 from sskd_core.data.records import Instance, LabeledImage
 from sskd_core.errors import DataError
@@ -25,7 +26,7 @@ class InstanceAP:
     """Mask average precision in points, 0..100.
 
     Attributes:
-        mask_ap: mean over IoU 0.50:0.05:0.95 and over the classes that occur in the truth.
+        mask_ap: mean over IoU 0.50:0.05:0.95 and over the classes that occur in the truth; 0 when none occurs.
         mask_ap50: at IoU 0.50.
         mask_ap75: at IoU 0.75.
         per_class: class -> mask AP; None for a class that does not occur.
@@ -62,7 +63,7 @@ def instance_ap(
         truth: annotated images by id; crowd instances are regions where predictions do not count.
         predictions: instances by the same ids; an image without an entry has none.
         classes: class names in index order.
-        max_detections: best-scored instances kept per image.
+        max_detections: best-scored instances of each image and class that count.
 
     Raises:
         DataError: a prediction for an image that the truth does not hold.
@@ -83,8 +84,8 @@ def instance_ap(
     return _figures(np.asarray(evaluation.eval["precision"])[:, :, :, _ALL_AREAS, -1], classes, len(truth))
 
 
-def _figures(precision: np.ndarray, classes: Sequence[str], images: int) -> InstanceAP:
-    def mean(part: np.ndarray) -> float | None:
+def _figures(precision: NDArray[np.float64], classes: Sequence[str], images: int) -> InstanceAP:
+    def mean(part: NDArray[np.float64]) -> float | None:
         valid = part[part > -1]
         return None if valid.size == 0 else 100.0 * float(valid.mean())
 
