@@ -133,7 +133,8 @@ def _end(process: psutil.Process) -> None:
 def _ends_within(process: psutil.Process, seconds: float) -> bool:
     """Wait for a process that may be the child of another one, which then keeps it as a zombie."""
     deadline = time.monotonic() + seconds
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+    # A zombie's other threads may live a little longer than the first, and with them its ports.
+    while process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1):
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)
