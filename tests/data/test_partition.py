@@ -66,3 +66,11 @@ def test_crowd_regions_alone_are_no_object():
     with pytest.raises(DataError) as caught:
         partition(given, config(), seed=0)
     assert caught.value.problems == ["split 'test' has 1 images and no object on them; annotate more images"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_crowd_region_does_not_stand_for_its_class_when_rare_classes_are_seen_to(seed):
+    images = [image(n, category=1, crowd=True) for n in range(37)] + [image(n, category=1) for n in range(37, 40)]
+    splits, _ = partition({"labeled": images}, config(), seed)
+    for members in splits.values():
+        assert any(not item.is_crowd for member in members for item in member.labels.instances)
