@@ -129,7 +129,8 @@ class SetCriterion:
         weights = torch.ones(no_object + 1, device=logits.device)
         weights[no_object] = self.config.no_object_weight
         losses = functional.cross_entropy(logits.flatten(0, 2), wanted.flatten(), weights, reduction="none")
-        scale = weights[wanted].flatten(1).sum(1)
+        # With "no object" at weight 0, a batch without an instance has no weight at all and a loss of 0.
+        scale = weights[wanted].flatten(1).sum(1).clamp_min(torch.finfo(weights.dtype).tiny)
         return (losses.view(logits.shape[0], -1).sum(1) / scale).sum()
 
     def _mask_terms(self, masks: Tensor, targets: list[Target], matches: _Matches) -> tuple[Tensor, Tensor]:
