@@ -61,7 +61,8 @@ def stop_with_parent() -> None:
     """Stop this process group when whoever started it is gone: its end of our standard input closes with it."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not through sys.stdin, whose lock this thread would still hold when the interpreter ends.
+        os.read(0, 1)
         os.killpg(0, signal.SIGTERM)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()

@@ -44,22 +44,23 @@ def _checks(storage: StorageConfig, tracking: TrackingConfig, state_dir: Path) -
             checks += check_storage(opened)
     except UserError as error:
         checks.append(Check("storage", False, str(error)))
-    return [*checks, _check_tracking(resolve_tracking(tracking, state_dir))]
+    return [*checks, _check_tracking(resolve_tracking(tracking, state_dir), storage)]
 
 
-def _check_tracking(tracking: TrackingConfig) -> Check:
-    """Ask MLflow for its experiments, as the first stage of a run would."""
+def _check_tracking(tracking: TrackingConfig, storage: StorageConfig) -> Check:
+    """Ask MLflow for its experiments, as the first stage of a run does."""
+    from sskd_core.errors import UserError
     from sskd_core.services.doctor import Check
+    from sskd_core.tracking.client import connect, resolved_mode
 
     name = "tracking"
-    if tracking.mode == "off":
-        return Check(name, True, "off")
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    uri = tracking.uri or mlflow.get_tracking_uri()
     try:
-        found = mlflow.MlflowClient(tracking_uri=uri).search_experiments()
-    except (MlflowException, OSError) as error:
-        return Check(name, False, f"{uri}: {str(error).splitlines()[0]}", "check tracking.uri and that the server runs")
-    return Check(name, True, f"{len(found)} experiments at {uri}; MLflow {mlflow.__version__}")
+        mode = resolved_mode(tracking)
+        if mode == "off":
+            return Check(name, True, "off")
+        found = connect(tracking, storage).search_experiments()
+    except UserError as error:
+        return Check(name, False, str(error))
+    return Check(
+        name, True, f"{len(found)} experiments at {tracking.uri or 'the server of the environment'}; mode {mode}"
+    )

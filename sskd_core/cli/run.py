@@ -44,8 +44,7 @@ def _run(experiment: ExperimentConfig, state_dir: Path, as_json: bool, demo: boo
     from sskd_core.cli.launch import run_pipeline
     from sskd_core.cli.output import messages
     from sskd_core.cli.results import keep_results, show_results
-    from sskd_core.cli.session import open_session
-    from sskd_core.models.pin import pin_weights
+    from sskd_core.cli.session import open_session, pinned
     from sskd_core.storage.store import ObjectStore
 
     console = messages()
@@ -53,7 +52,7 @@ def _run(experiment: ExperimentConfig, state_dir: Path, as_json: bool, demo: boo
         store = ObjectStore(complete.storage)
         if demo:
             complete = complete.model_copy(update={"data": _demo_data(store, complete.seed)})
-        manifest = run_pipeline(pin_weights(complete, store), state_dir, console)
+        manifest = run_pipeline(pinned(complete, store), state_dir, console)
         kept = keep_results(manifest, store, state_dir / "reports" / f"{experiment.name}-seed{experiment.seed}")
     show_results(kept, as_json)
 

@@ -30,9 +30,8 @@ def stage(
     import logging
 
     from sskd_core.cli.output import print_json
-    from sskd_core.cli.session import open_session
+    from sskd_core.cli.session import open_session, pinned
     from sskd_core.config.loading import load_experiment
-    from sskd_core.models.pin import pin_weights
     from sskd_core.stages.entry import run_node
     from sskd_core.storage.store import ObjectStore
 
@@ -41,7 +40,7 @@ def stage(
     with open_session(load_experiment(experiment, with_seed(overrides, seed)), state_dir.absolute()) as complete:
         store = ObjectStore(complete.storage)
         manifests = {key: store.manifest(uri) for key, uri in wanted.items()}
-        manifest = run_node(pin_weights(complete, store), name, manifests, worker)
+        manifest = run_node(pinned(complete, store), name, manifests, worker)
     if as_json:
         print_json(manifest.model_dump(mode="json"))
     else:

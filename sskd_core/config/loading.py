@@ -50,7 +50,7 @@ def load_experiment(source: str, overrides: Sequence[str] = ()) -> ExperimentCon
     values = _with_preset(read_mapping(path), path)
     for item in overrides:
         apply_override(values, item)
-    return _with_absolute_paths(validate(ExperimentConfig, values, str(source)))
+    return _with_declared_roots(_with_absolute_paths(validate(ExperimentConfig, values, str(source))))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -164,6 +164,18 @@ def _with_absolute_paths(experiment: ExperimentConfig) -> ExperimentConfig:
             data[name] = {key: _absolute(location) for key, location in data[name].items()}
     data["unlabeled"] = [_absolute(location) for location in data["unlabeled"]]
     return experiment.model_copy(update={"data": type(experiment.data).model_validate(data)})
+
+
+def _with_declared_roots(experiment: ExperimentConfig) -> ExperimentConfig:
+    """Let the store read what the experiment names: data and weights need not be listed a second time."""
+    data = experiment.data
+    sources = [source for source in (data.labeled, data.val, data.test) if source is not None]
+    named = [location for source in sources for location in (source.annotations, source.images)] + data.unlabeled
+    named += [location for model in (experiment.teacher, experiment.student) if (location := model.weights or model.encoder_weights)]
+    storage = experiment.storage
+    roots = [*storage.read_roots, *(location for location in named if location.startswith("s3://"))]
+    declared = storage.model_copy(update={"read_roots": list(dict.fromkeys(roots))})
+    return experiment.model_copy(update={"storage": declared})
 
 
 def _absolute(location: str) -> str:

@@ -137,6 +137,12 @@ def _follow_up(job: _Job, manifest: Manifest) -> None:
         getattr(code.load(), code.on_cached)(manifest, job.store, job.experiment.tracking)
 
 
+def _check_cached(job: _Job, manifest: Manifest) -> None:
+    code = implementation(job.node.stage, worker=job.worker is not None)
+    if code.checks_when_cached:
+        code.load().on_cached(manifest, job.store, job.experiment.tracking)
+
+
 def _execute(job: _Job) -> Manifest:
     code = implementation(job.node.stage, worker=job.worker is not None)
     _set_threads(job.experiment.threads, code.uses_torch)
@@ -222,6 +228,10 @@ def _track(job: _Job, run: TrackingRun, manifest: Manifest) -> None:
     from sskd_core.tracking.open import record_stage
 
     experiment, key = job.experiment, pipeline_key(job.experiment)
+
+    def record(node: str, item: Manifest) -> None:
+        record_stage(experiment.tracking, key, node, item, experiment.storage)
+
     if job.node != REPORT:
         run.log_params(_flat(manifest.config))
         run.log_metrics(manifest.metrics)
