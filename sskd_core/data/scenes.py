@@ -1,8 +1,9 @@
 """A seeded renderer of demo scenes: textured, shaded, overlapping objects on crops of real photographs.
 
 A class has a shape, and like things in the world it has a usual look (a range of hues, a preferred texture) that is a
-hint and not a proof. Two domains share the same classes: `source`, on which the shipped weights were trained, and `target`, which is what the
-demo adapts to: duller, colder, out of focus and noisy. Every scene is a pure function of (seed, domain, split, index).
+hint and not a proof. Two domains share the same classes: `source`, on which the shipped weights were trained, and
+`target`, which is what the demo adapts to: the colours of another camera, soft focus, haze, uneven light and noise.
+Every scene is a pure function of (seed, domain, split, index).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ CLASSES = ("disc", "square", "triangle", "star", "ring", "cross")
 HEIGHT, WIDTH = 96, 128
 _SUPERSAMPLE = 3
 _MIN_VISIBLE = 40
+_TARGET_HUE = 50.0
 _DOMAINS: dict[Domain, int] = {"source": 0, "target": 1}
 
 
@@ -170,11 +172,17 @@ def _pattern(
 
 
 def _shift(rng: np.random.Generator, canvas: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Move an image to the target domain: out of focus, hazy, cold, unevenly lit, noisy."""
-    blurred = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.7))
-    values = np.asarray(blurred, dtype=np.float64)
-    values = (values - 128.0) * rng.uniform(0.55, 0.75) + 128.0
-    values = values * np.array([0.82, 0.98, 1.16]) + rng.uniform(0, 25)
+    """Move an image to the target domain: another camera's colours, soft focus, haze, uneven light, noise."""
+    soft = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.5))
+    values = np.asarray(soft, dtype=np.float64) @ _hue_rotation(_TARGET_HUE).T
+    values = (values - 128.0) * rng.uniform(0.6, 0.8) + 128.0 + rng.uniform(0, 25)
     falloff = np.linspace(rng.uniform(0.7, 0.9), rng.uniform(1.0, 1.15), WIDTH)
-    values = values * falloff[None, :, None]
-    return values + rng.normal(0.0, rng.uniform(6.0, 11.0), size=values.shape)
+    return values * falloff[None, :, None] + rng.normal(0.0, rng.uniform(5.0, 9.0), size=values.shape)
+
+
+def _hue_rotation(degrees: float) -> NDArray[np.float64]:
+    """Return the RGB matrix that turns colours about the grey axis (Rodrigues' formula)."""
+    angle = np.deg2rad(degrees)
+    axis = np.full(3, 1 / np.sqrt(3))
+    cross = np.cross(np.eye(3), axis)
+    return np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * np.outer(axis, axis)

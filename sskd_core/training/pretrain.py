@@ -22,9 +22,13 @@ from sskd_core.data.scenes import CLASSES, HEIGHT, WIDTH, Domain, Scene, render_
 from sskd_core.evaluation.instance_ap import evaluator_name
 from sskd_core.losses.set_criterion import SetCriterion
 from sskd_core.models.build import construct
+from sskd_core.models.dense_student import DenseStudent
+from sskd_core.models.protocol import SegmentationModel
 from sskd_core.models.trained import default_device, model_card
 from sskd_core.progress import Progress
 from sskd_core.storage.store import ObjectStore
+from sskd_core.strategies.base import Strategy
+from sskd_core.strategies.dense import SupervisedWithDense
 from sskd_core.strategies.supervised import Supervised
 from sskd_core.tracking.run import NullRun
 from sskd_core.training.checkpoint import CheckpointStore
@@ -73,9 +77,10 @@ def pretrain(config: PretrainConfig, store: ObjectStore, prefix: str, progress: 
     examples = SceneExamples(config.seed, "source", "pretrain", config.scenes)
     train = config.train
     loader = BatchLoader(examples, train.labeled_batch, config.model.input, train.augment, config.seed, "pretrain")
+    model, strategy = _network(config, loader)
     trainer = Trainer(
-        model=construct(config.model, list(CLASSES), config.seed).to(default_device()),
-        strategy=Supervised(loader, SetCriterion(train.criterion)),
+        model=model.to(default_device()),
+        strategy=strategy,
         config=train,
         seed=config.seed,
         validate=scene_validator(config.seed, "source", config.val_scenes),
@@ -84,6 +89,16 @@ def pretrain(config: PretrainConfig, store: ObjectStore, prefix: str, progress: 
         run=NullRun(),
     )
     return trainer.fit()
+
+
+def _network(config: PretrainConfig, loader: BatchLoader) -> tuple[SegmentationModel, Strategy]:
+    criterion = SetCriterion(config.train.criterion)
+    if config.deliver == "model":
+        return construct(config.model, list(CLASSES), config.seed), Supervised(loader, criterion)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = DenseStudent(config.model, list(CLASSES))
+    return model, SupervisedWithDense(loader, criterion, config.dense_weight)
 
 
 def deliver(config: PretrainConfig, outcome: Outcome, command: str, folder: Path) -> None:
