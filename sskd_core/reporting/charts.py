@@ -1,127 +1,175 @@
-"""Charts as inline SVG: lines and bars with axes, units and a legend, coloured by the page's own style sheet.
+"""Line charts and histograms as inline SVG: axes with units, few marks, no script and no library.
 
-No script and no library: the report must open anywhere, in a mail or from a bucket, and in twenty years.
+A chart is drawn in coordinates close to the pixels that it takes on a page, so that its text has the size of the text
+around it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markupsafe import Markup
+
+from sskd_core.reporting.svg import Element, add, markup, picture
+
+WIDTH, HEIGHT = 460, 250
+STYLES = 8
+"""Line styles of the style sheet, `s0` to `s7`; a ninth series looks like the first."""
+MAX_POINTS = 160
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 44
+_TICKS = 5
+_DOTS = 12
 
 Points = Sequence[tuple[float, float]]
-_WIDTH, _HEIGHT = 560, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 14, 42
-_TICKS = 5
-_COLOURS = 6
 
 
-def line_chart(title: str, series: Mapping[str, Points], x_label: str, y_label: str) -> str:
-    """Return a line chart.
+@dataclass(frozen=True)
+class Series:
+    """One line.
+
+    Attributes:
+        name: for the legend.
+        points: (x, y) in the order of x; points that are not finite are left out.
+        mark: x of a point to ring.
+    """
+
+    name: str
+    points: Points
+    mark: float | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing and what stands around it.
+
+    Attributes:
+        title: above it.
+        svg: the drawing.
+        legend: series names in the order of their styles; empty where one series needs none.
+        note: a line below it.
+    """
+
+    title: str
+    svg: Markup
+    legend: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Maps low..high of the data to start..end of the drawing."""
+
+    ticks: Sequence[float]
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+
+def line_chart(title: str, series: Sequence[Series], x_label: str, y_label: str, note: str = "") -> Chart | None:
+    """Draw lines over a common x axis; both axes begin at 0 unless the data are negative.
 
     Args:
-        title: for screen readers.
-        series: name -> (x, y) points in the order of x; empty series are left out.
-        x_label: name and unit of the x axis.
-        y_label: likewise.
+        title: of the chart.
+        series: empty ones are left out.
+        x_label: name and unit.
+        y_label: name and unit.
+        note: a line below the chart.
 
     Returns:
-        An `<svg>` element, or an empty string when there is nothing to draw.
+        The chart, or None when there is no point to draw.
     """
-    drawn = {name: points for name, points in series.items() if points}
+    finite = [Series(item.name, thin(_finite(item.points)), item.mark) for item in series]
+    drawn = [item for item in finite if item.points]
     if not drawn:
-        return ""
-    everything = [point for points in drawn.values() for point in points]
-    x_ticks = nice_ticks(min(x for x, _ in everything), max(x for x, _ in everything))
-    y_ticks = nice_ticks(min(0.0, *(y for _, y in everything)), max(y for _, y in everything))
-    body = [_axes(x_ticks, y_ticks, x_label, y_label)]
-    for number, points in enumerate(drawn.values()):
-        place = [(_x(x, x_ticks), _y(y, y_ticks)) for x, y in points]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in place)
-        body.append(f'<polyline class="series c{number % _COLOURS}" points="{path}"/>')
-        if len(place) <= 12:
-            body += [f'<circle class="dot c{number % _COLOURS}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in place]
-    return _svg(title, body) + _legend(list(drawn))
+        return None
+    xs, ys = zip(*(point for item in drawn for point in item.points), strict=True)
+    root, x, y = _frame(title, (min(0.0, *xs), max(xs)), (min(0.0, *ys), max(ys)), x_label, y_label)
+    for number, item in enumerate(drawn):
+        _line(root, item, f"s{number % STYLES}", x, y)
+    return Chart(title, markup(root), tuple(item.name for item in drawn), note)
 
 
-def bar_chart(title: str, bars: Mapping[str, float], unit: str) -> str:
-    """Return horizontal bars with their values.
-
-    Args:
-        title: for screen readers.
-        bars: label -> value, not negative.
-        unit: written behind each value.
-    """
-    if not bars:
-        return ""
-    longest = max(max(bars.values()), 1e-9)
-    row, left, width = 26, 170, 300
-    body = []
-    for number, (label, value) in enumerate(bars.items()):
-        top = number * row + 6
-        body.append(f'<text class="label" x="{left - 8}" y="{top + 13}" text-anchor="end">{escape(label)}</text>')
-        body.append(
-            f'<rect class="bar" x="{left}" y="{top}" width="{max(1.0, value / longest * width):.1f}" '
-            f'height="{row - 8}" rx="3"/>'
-        )
-        shown = f"{_short(value)} {escape(unit)}".strip()
-        body.append(f'<text class="value" x="{left + value / longest * width + 6:.1f}" y="{top + 13}">{shown}</text>')
-    return _svg(title, body, _WIDTH, len(bars) * row + 10)
+def histogram(title: str, counts: Sequence[int], low: float, high: float, x_label: str, y_label: str) -> Chart | None:
+    """Draw how often values fall into bins of equal width between `low` and `high`; None without any value."""
+    if not any(counts):
+        return None
+    root, x, y = _frame(title, (low, high), (0.0, float(max(counts))), x_label, y_label)
+    width = (high - low) / len(counts)
+    for number, count in enumerate(counts):
+        if count:
+            left, right = x(low + number * width), x(low + (number + 1) * width)
+            top = y(count)
+            add(root, "rect", "bin", x=left + 0.5, y=top, width=max(0.5, right - left - 1), height=y(0) - top)
+    return Chart(title, markup(root))
 
 
-def nice_ticks(low: float, high: float) -> list[float]:
-    """Return about five round numbers that enclose low..high."""
-    if high <= low:
+def thin(points: Points, limit: int = MAX_POINTS) -> list[tuple[float, float]]:
+    """Return at most `limit` points: the means of equal runs of neighbours, and the last point as it is."""
+    if len(points) <= limit:
+        return list(points)
+    edges = [round(index * (len(points) - 1) / (limit - 1)) for index in range(limit)]
+    runs = [points[first:last] for first, last in pairwise(edges)]
+    return [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs] + [points[-1]]
+
+
+def nice_ticks(low: float, high: float, wanted: int = _TICKS) -> list[float]:
+    """Return about `wanted` round numbers, evenly spaced, that enclose low..high."""
+    if not high > low:
         high = low + (abs(low) or 1.0)
-    raw = (high - low) / (_TICKS - 1)
+    raw = (high - low) / (wanted - 1)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
+    step = next(factor * power for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if factor * power >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(number * step, 10) for number in range(first, last + 1)]
+    digits = max(0, 2 - math.floor(math.log10(step)))
+    return [round(number * step, digits) for number in range(first, last + 1)]
 
 
-def _x(value: float, ticks: Sequence[float]) -> float:
-    return _LEFT + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (_WIDTH - _LEFT - _RIGHT)
+def tick_text(value: float) -> str:
+    """Return a tick's number: `0.25`, `1500`, `20k`, `2e-05`."""
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
-def _y(value: float, ticks: Sequence[float]) -> float:
-    return _HEIGHT - _BOTTOM - (value - ticks[0]) / (ticks[-1] - ticks[0]) * (_HEIGHT - _TOP - _BOTTOM)
+def _finite(points: Points) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in points if math.isfinite(x) and math.isfinite(y)]
 
 
-def _axes(x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str, y_label: str) -> str:
-    parts = []
-    for tick in y_ticks:
-        y = _y(tick, y_ticks)
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_short(tick)}</text>')
-    for tick in x_ticks:
-        x = _x(tick, x_ticks)
-        parts.append(
-            f'<text class="tick" x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{_short(tick)}</text>'
-        )
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(f'<text class="axis" x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
-    turn = f"rotate(-90 12 {(_HEIGHT - _BOTTOM) / 2})"
-    parts.append(
-        f'<text class="axis" x="12" y="{(_HEIGHT - _BOTTOM) / 2}" text-anchor="middle" '
-        f'transform="{turn}">{escape(y_label)}</text>'
-    )
-    return "".join(parts)
+def _frame(
+    title: str, x_range: tuple[float, float], y_range: tuple[float, float], x_label: str, y_label: str
+) -> tuple[Element, _Scale, _Scale]:
+    """Draw grid, ticks and labels. The y axis ends at a tick, the x axis where the data end."""
+    y_ticks = nice_ticks(*y_range)
+    x_ticks = nice_ticks(*x_range)
+    x_low, x_high = x_range if x_range[1] > x_range[0] else (x_ticks[0], x_ticks[-1])
+    bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
+    x = _Scale([tick for tick in x_ticks if x_low <= tick <= x_high], x_low, x_high, _LEFT, right)
+    y = _Scale(y_ticks, y_ticks[0], y_ticks[-1], bottom, _TOP)
+    root = picture(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", "chart")
+    for tick in y.ticks:
+        add(root, "line", "rule" if tick else "rule zero", x1=_LEFT, x2=right, y1=y(tick), y2=y(tick))
+        add(root, "text", "tick", tick_text(tick), x=_LEFT - 7, y=y(tick) + 4, text_anchor="end")
+    for tick in x.ticks:
+        anchor = "end" if x(tick) > right - 8 else "middle"
+        add(root, "text", "tick", tick_text(tick), x=min(x(tick), right), y=bottom + 17, text_anchor=anchor)
+    add(root, "text", "axis", x_label, x=(_LEFT + right) / 2, y=HEIGHT - 6, text_anchor="middle")
+    middle = (_TOP + bottom) / 2
+    add(root, "text", "axis", y_label, x=12, y=middle, text_anchor="middle", transform=f"rotate(-90 12 {middle:g})")
+    return root, x, y
 
 
-def _svg(title: str, body: Sequence[str], width: int = _WIDTH, height: int = _HEIGHT) -> str:
-    return (
-        f'<svg class="chart" role="img" viewBox="0 0 {width} {height}" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{''.join(body)}</svg>"
-    )
-
-
-def _legend(names: Sequence[str]) -> str:
-    keys = (f'<li><span class="key c{n % _COLOURS}"></span>{escape(name)}</li>' for n, name in enumerate(names))
-    return f'<ul class="legend">{"".join(keys)}</ul>'
-
-
-def _short(value: float) -> str:
-    if value >= 10_000:
-        return f"{value / 1000:g}k"
-    return f"{value:.4g}"
+def _line(root: Element, item: Series, style: str, x: _Scale, y: _Scale) -> None:
+    placed = [(x(across), y(up)) for across, up in item.points]
+    if len(placed) > 1:
+        add(root, "polyline", f"series {style}", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in placed))
+    if len(placed) <= _DOTS:
+        for a, b in placed:
+            add(root, "circle", f"dot {style}", cx=a, cy=b, r=2.5)
+    for (across, _), (a, b) in zip(item.points, placed, strict=True):
+        if across == item.mark:
+            add(root, "circle", f"ring {style}", cx=a, cy=b, r=6)

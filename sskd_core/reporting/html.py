@@ -1,138 +1,112 @@
-"""`report.html`: one self-contained page about one run, read from its manifests and what they name."""
+"""`report.html`: one self-contained page about one run, read from its manifests and what they name.
+
+The page asks nobody for anything: no script, no font, no link that loads; its own content policy forbids them. Equal
+inputs give equal bytes.
+"""
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
-from markupsafe import Markup
 
-from sskd_core.labels.statistics import LabelStatistics
-from sskd_core.reporting.charts import bar_chart, line_chart
-from sskd_core.reporting.graph import lineage_graph
-from sskd_core.reporting.results import MODELS, Results
-from sskd_core.storage.manifest import Manifest, ObjectRef
+from sskd_core.config.experiment import NODES, ExperimentConfig
+from sskd_core.reporting import words
+from sskd_core.reporting.curves import details, overview, read_curves
+from sskd_core.reporting.label_rounds import read_rounds
+from sskd_core.reporting.lineage import edges, lineage_picture
+from sskd_core.reporting.pictures import data_uri
+from sskd_core.reporting.results import MODELS, Read, Results
+from sskd_core.storage.manifest import Manifest
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_TRAINING = {
-    "adapt_teacher": "teacher, labels",
-    "self_train_teacher": "teacher, self-training",
-    "train_supervised": "student, supervised",
-    "distill": "student, distilled",
-    "refine": "student, refined",
+_ONNX_FIGURES = {
+    "max_mask_logit_difference": ("Largest difference of a mask logit", "%.2e"),
+    "max_class_logit_difference": ("Largest difference of a class logit", "%.2e"),
+    "mask_ap_pytorch": ("Mask AP in PyTorch", "%.3f"),
+    "mask_ap_onnx": ("Mask AP in onnxruntime", "%.3f"),
+    "mask_ap_difference": ("Difference in mask AP", "%.3f"),
 }
-_LABELLING = {"pseudo_label": "Round 1, by the teacher adapted on labels", "relabel": "Round 2, by the final teacher"}
-Read = Callable[[ObjectRef], bytes]
+"""Figure of the export stage -> what it is called, and its format."""
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
-def render_report(results: Results, manifests: Mapping[str, Manifest], read: Read) -> str:
+def render_report(experiment: ExperimentConfig, results: Results, manifests: Mapping[str, Manifest], read: Read) -> str:
     """Render the page.
 
     Args:
-        results: the figures.
-        manifests: by node, in the order of the pipeline; missing ones leave a note and no section.
+        experiment: the whole run.
+        results: what `gather` made of the same manifests.
+        manifests: by node; what a missing one would have shown is left out, and the page says so.
         read: returns the verified bytes of an output.
+
+    Raises:
+        IntegrityError: an output is not what its stage writes.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("report.html.j2").render(
-        results=results,
-        labels=MODELS,
-        summary=summary(results),
-        per_class=_per_class(manifests, read),
-        overlays=[_data_uri(ref, read) for ref in _outputs(manifests, "evaluate", "overlays/")],
-        charts=[Markup(chart) for chart in _curves(manifests, read) if chart],  # noqa: S704  built by us, escaped there
-        rounds=_rounds(manifests, read),
-        time_chart=_bars("compute time per stage", {n: s.seconds for n, s in results.stages.items()}, "s"),
-        memory_chart=_bars("peak memory per stage", {n: s.peak_memory_mb for n, s in results.stages.items()}, "MiB"),
-        graph=Markup(lineage_graph(manifests)),  # noqa: S704  built by us, escaped there
-        configuration=yaml.safe_dump({n: m.config for n, m in manifests.items()}, sort_keys=False, width=110),
-    )
-
-
-def summary(results: Results) -> str:
-    """Say in one or two sentences what came out."""
-    models = results.models
-    if "refined_student" not in models:
-        return "The run did not reach its evaluation; what was finished is below."
-    student, teacher = models["refined_student"], models["adapted_teacher"]
-    text = (
-        f"The refined student has {student.parameters / 1e6:.2f} M parameters, "
-        f"{student.parameters / teacher.parameters:.0%} of its teacher's, and reaches {student.mask_ap:.1f} mask AP on "
-        f"{results.split}: {student.mask_ap - models['zero_shot_teacher'].mask_ap:+.1f} against the zero-shot teacher, "
-        f"{student.mask_ap - teacher.mask_ap:+.1f} against the adapted teacher, "
-        f"{student.mask_ap - models['supervised_student'].mask_ap:+.1f} against the same student without unlabelled images."
-    )
-    if results.verdict is not None:
-        text += (
-            f" The gate passed and the alias {results.alias} moved."
-            if results.verdict["passed"]
-            else " The gate did not pass; no alias moved."
+    curves = read_curves(manifests, read)
+    # Bars are drawn relative to the longest; 1 stands in where there is none, or it is 0.
+    highest_ap = max((item.mask_ap for item in results.models.values()), default=0.0) or 1.0
+    slowest = max((item.seconds for item in results.stages.values()), default=0.0) or 1.0
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            results=results,
+            models={name: label for name, label in MODELS.items() if name in results.models},
+            highest_ap=highest_ap,
+            slowest=slowest,
+            per_class=per_class(results),
+            summary=words.summary(results),
+            finished=max((item.created for item in manifests.values()), default=None),
+            overlays=[data_uri(ref, read) for ref in _outputs(manifests, "evaluate", "overlays/")],
+            charts=overview(curves),
+            details=details(curves),
+            rounds=read_rounds(manifests, read),
+            onnx=next(iter(_outputs(manifests, "export_onnx", "onnx")), None),
+            onnx_figures=_ONNX_FIGURES,
+            lineage=lineage_picture(manifests),
+            sources=_sources(manifests),
+            codes=sorted({item.code_digest for item in manifests.values()}),
+            configuration=_configuration(experiment),
         )
-    return text
+    )
 
 
-def _outputs(manifests: Mapping[str, Manifest], node: str, prefix: str) -> list[ObjectRef]:
+def per_class(results: Results) -> list[tuple[str, list[float | None], float | None]]:
+    """Return the rows of the class table: class, mask AP of each model, and the best of them."""
+    models = list(results.models.values())
+    names = dict.fromkeys(name for model in models for name in model.per_class)
+    rows = [(name, [model.per_class.get(name) for model in models]) for name in names]
+    return [(name, row, max((value for value in row if value is not None), default=None)) for name, row in rows]
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    formats = (words.points, words.signed, words.parameters, words.size, words.clock, words.short_digest)
+    environment.filters |= {function.__name__: function for function in formats}
+    return environment
+
+
+def _outputs(manifests: Mapping[str, Manifest], node: str, prefix: str) -> list[Any]:
     return manifests[node].outputs_like(prefix) if node in manifests else []
 
 
-def _data_uri(ref: ObjectRef, read: Read) -> str:
-    return f"data:{ref.media_type};base64,{base64.b64encode(read(ref)).decode()}"
+def _sources(manifests: Mapping[str, Manifest]) -> dict[str, list[str]]:
+    """Return the nodes that each node read."""
+    read = edges(manifests)
+    return {node.name: [edge.source for edge in read if edge.target == node.name] for node in NODES}
 
 
-def _bars(title: str, values: Mapping[str, float], unit: str) -> Markup:
-    return Markup(bar_chart(title, values, unit))  # noqa: S704  built by us, escaped there
-
-
-def _per_class(manifests: Mapping[str, Manifest], read: Read) -> dict[str, dict[str, float | None]]:
-    """Return class -> model -> AP."""
-    if "evaluate" not in manifests:
-        return {}
-    document = json.loads(read(manifests["evaluate"].output("evaluation")))
-    rows: dict[str, dict[str, float | None]] = {}
-    for model, result in document["models"].items():
-        for name, value in result["per_class"].items():
-            rows.setdefault(name, {})[model] = value
-    return rows
-
-
-def _curves(manifests: Mapping[str, Manifest], read: Read) -> list[str]:
-    series: dict[str, dict[str, Any]] = {
-        label: json.loads(read(manifests[node].output("curves")))["series"]
-        for node, label in _TRAINING.items()
-        if node in manifests
-    }
-
-    def pick(name: str, role: str) -> dict[str, Any]:
-        return {label: curves[name] for label, curves in series.items() if label.startswith(role) and name in curves}
-
-    return [
-        line_chart("validation mask AP, teacher", pick("val/mask_ap", "teacher"), "iteration", "val mask AP"),
-        line_chart("validation mask AP, student", pick("val/mask_ap", "student"), "iteration", "val mask AP"),
-        line_chart("training loss, teacher", pick("loss/total", "teacher"), "iteration", "loss"),
-        line_chart("training loss, student", pick("loss/total", "student"), "iteration", "loss"),
-    ]
-
-
-def _rounds(manifests: Mapping[str, Manifest], read: Read) -> list[dict[str, Any]]:
-    rounds = []
-    for node, title in _LABELLING.items():
-        if node in manifests:
-            manifest = manifests[node]
-            statistics = LabelStatistics.model_validate_json(read(manifest.output("statistics")))
-            rounds.append(
-                {
-                    "title": title,
-                    "statistics": statistics,
-                    "drift": manifest.metrics.get("class_drift"),
-                    "histogram": _bars(f"{title}: instances per class", statistics.class_histogram, ""),
-                    "sheet": _data_uri(manifest.output("sheet"), read),
-                }
-            )
-    return rounds
+def _configuration(experiment: ExperimentConfig) -> str:
+    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    return _CREDENTIALS.sub("…@", text)

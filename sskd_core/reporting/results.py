@@ -1,18 +1,21 @@
 """`results.json`: the figures of a run, gathered from the manifests and from nothing else.
 
-A run that is repeated on the same results gathers the same document: what differs between two readings (dates, this
-machine) is not in it.
+A run that is repeated on the same results gathers the same document: what differs between two readings (the date, this
+machine) is not in it. The page and the table in the terminal show the figures of this document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat, ValidationError
 
 from sskd_core.config.base import StrictModel
-from sskd_core.storage.manifest import Manifest
+from sskd_core.config.experiment import NODES, ExperimentConfig
+from sskd_core.errors import IntegrityError
+from sskd_core.storage.manifest import Manifest, ObjectRef
 
 MODELS = {
     "zero_shot_teacher": "zero-shot teacher",
@@ -21,84 +24,106 @@ MODELS = {
     "distilled_student": "distilled student",
     "refined_student": "refined student",
 }
+"""Key of a model in `results.json` -> what a person calls it, in the order of the tables."""
+
+Read = Callable[[ObjectRef], bytes]
+"""Returns the verified bytes of a stage's output."""
 
 
 class ModelResult(StrictModel):
     """One row of the table; AP in points, 0..100."""
 
-    mask_ap: float
-    mask_ap50: float
-    parameters: int
+    mask_ap: FiniteFloat
+    mask_ap50: FiniteFloat
+    mask_ap75: FiniteFloat
+    parameters: int = Field(ge=0)
+    per_class: dict[str, FiniteFloat | None] = Field(description="class -> mask AP; null if the split has none of it")
 
 
-class StageResult(StrictModel):
-    """What one place of the pipeline cost and left."""
+class StageCost(StrictModel):
+    """What one node of the pipeline cost, and where its manifest is.
+
+    The cost is that of the run that did the work; a run that found the result pays nothing and shows the same figures.
+    """
 
     stage: str
-    seconds: float
-    peak_memory_mb: float
+    seconds: FiniteFloat = Field(ge=0)
+    peak_memory_mb: FiniteFloat = Field(ge=0, description="peak resident memory, MiB")
     manifest: str = Field(description="URI")
-    digest: str
+    digest: str = Field(description="of the manifest")
 
 
 class Results(StrictModel):
-    """The figures of a run; `missing` names the nodes that left no manifest."""
+    """The figures of a run. What a stage that did not finish would have given is empty or null."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     name: str
     seed: int
     split: str | None = None
-    images: int | None = None
+    images: int | None = Field(None, description="images of the split")
     evaluator: str | None = None
     device: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     models: dict[str, ModelResult] = Field(default_factory=dict)
-    onnx: dict[str, float] = Field(default_factory=dict)
-    verdict: dict[str, Any] | None = None
+    labels: dict[str, dict[str, FiniteFloat]] = Field(default_factory=dict, description="labelling node -> figures")
+    onnx: dict[str, FiniteFloat] = Field(default_factory=dict, description="how the ONNX file compares with PyTorch")
+    verdict: dict[str, Any] | None = Field(None, description="the gate's record")
     registered_model: str | None = None
     version: str | None = None
     alias: str | None = None
-    stages: dict[str, StageResult] = Field(default_factory=dict)
-    counts: dict[str, Any] = Field(default_factory=dict)
+    stages: dict[str, StageCost] = Field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = Field(default_factory=dict, description="split -> images, instances")
     licences: list[str] = Field(default_factory=list)
-    missing: list[str] = Field(default_factory=list)
+    missing: list[str] = Field(default_factory=list, description="nodes without a manifest")
 
     @property
     def seconds(self) -> float:
         """Compute time of all stages."""
         return sum(stage.seconds for stage in self.stages.values())
 
+    @property
+    def peak_memory_mb(self) -> float:
+        """Peak resident memory of the largest stage, MiB."""
+        return max((stage.peak_memory_mb for stage in self.stages.values()), default=0.0)
 
-def gather(name: str, seed: int, nodes: list[str], manifests: Mapping[str, Manifest]) -> Results:
+    def gain(self, model: str, over: str) -> float | None:
+        """Return the mask AP of one model minus that of another, None unless both were evaluated."""
+        if model not in self.models or over not in self.models:
+            return None
+        return self.models[model].mask_ap - self.models[over].mask_ap
+
+    def to_bytes(self) -> bytes:
+        """Encode as indented JSON."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+
+def gather(experiment: ExperimentConfig, manifests: Mapping[str, Manifest], read: Read) -> Results:
     """Gather the figures of a run.
 
     Args:
-        name: of the experiment.
-        seed: of the experiment.
-        nodes: all places of the pipeline, in order.
+        experiment: the whole run.
         manifests: by node; those that are not there are listed as missing.
+        read: for the few outputs whose figures are too many for a manifest.
+
+    Raises:
+        IntegrityError: a manifest, or an output of one, is not what its stage writes.
     """
-    values: dict[str, Any] = {
-        "name": name,
-        "seed": seed,
-        "stages": {node: _stage(manifests[node]) for node in nodes if node in manifests},
-        "missing": [node for node in nodes if node not in manifests],
-        "licences": sorted({licence for item in manifests.values() for licence in item.licences}),
-    }
-    if "prepare" in manifests:
-        values["counts"] = manifests["prepare"].facts.get("counts", {})
-    if "evaluate" in manifests:
-        values |= _evaluation(manifests["evaluate"])
-    if "export_onnx" in manifests:
-        values["onnx"] = manifests["export_onnx"].metrics
-    if "register" in manifests:
-        facts = manifests["register"].facts
-        values |= {key: facts.get(key) for key in ("verdict", "registered_model", "version", "alias")}
+    values: dict[str, Any] = {"name": experiment.name, "seed": experiment.seed}
+    values["missing"] = [node.name for node in NODES if node.name not in manifests]
+    values["licences"] = sorted({licence for item in manifests.values() for licence in item.licences})
+    for node in NODES:
+        manifest = manifests.get(node.name)
+        if manifest is not None:
+            try:
+                values.setdefault("stages", {})[node.name] = _cost(manifest)
+                _merge(values, _figures(node.name, node.stage, manifest, read))
+            except (KeyError, ValueError) as error:
+                raise IntegrityError(f"{manifest.uri}: not a result of stage '{node.stage}': {_line(error)}") from None
     return Results(**values)
 
 
-def _stage(manifest: Manifest) -> StageResult:
-    return StageResult(
+def _cost(manifest: Manifest) -> StageCost:
+    return StageCost(
         stage=manifest.stage,
         seconds=manifest.facts["seconds"],
         peak_memory_mb=manifest.facts["peak_memory_mb"],
@@ -107,16 +132,42 @@ def _stage(manifest: Manifest) -> StageResult:
     )
 
 
-def _evaluation(manifest: Manifest) -> dict[str, Any]:
-    parameters = manifest.facts["models"]
-    models = {
-        name: ModelResult(
-            mask_ap=manifest.metrics[f"{name}/mask_ap"],
-            mask_ap50=manifest.metrics[f"{name}/mask_ap50"],
-            parameters=parameters[name],
-        )
+def _figures(node: str, stage: str, manifest: Manifest, read: Read) -> dict[str, Any]:
+    facts = manifest.facts
+    match stage:
+        case "prepare":
+            return {"counts": facts["counts"]}
+        case "pseudo_label":
+            return {"labels": {node: manifest.metrics}}
+        case "evaluate":
+            kept = {key: facts[key] for key in ("split", "images", "evaluator", "device", "versions")}
+            return {"models": _models(read(manifest.output("evaluation"))), **kept}
+        case "export_onnx":
+            return {"onnx": manifest.metrics, "versions": {"onnxruntime": facts["onnxruntime"]}}
+        case "register":
+            return {key: facts[key] for key in ("verdict", "registered_model", "version", "alias")}
+        case _:
+            return {}
+
+
+def _models(evaluation: bytes) -> dict[str, ModelResult]:
+    """Return the rows of the models that the report knows, in its order."""
+    rows = json.loads(evaluation)["models"]
+    return {
+        name: ModelResult(**{field: rows[name][field] for field in ModelResult.model_fields})
         for name in MODELS
-        if f"{name}/mask_ap" in manifest.metrics
+        if name in rows
     }
-    kept = ("split", "images", "evaluator", "device", "versions")
-    return {"models": models, **{key: manifest.facts[key] for key in kept if key in manifest.facts}}
+
+
+def _merge(values: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Add figures; dictionaries of the same name become one."""
+    for key, value in more.items():
+        values[key] = {**values[key], **value} if isinstance(values.get(key), dict) else value
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"'{'.'.join(str(part) for part in first['loc'])}': {first['msg']}"
+    return f"no {error}" if isinstance(error, KeyError) else str(error)

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+from rich.markup import escape
 from rich.table import Table
 
 from sskd_core.reporting.results import MODELS, Results
+from sskd_core.reporting.words import parameters, points, signed
 
 _BASELINE = "zero_shot_teacher"
+_DELIVERED = "refined_student"
 
 
 def results_table(results: Results) -> Table:
-    """Return mask AP, the gain over the zero-shot teacher, and size of every model."""
-    caption = f"{results.images} {results.split} images, {results.evaluator}, {results.device}, seed {results.seed}"
-    table = Table(title=f"{results.name}: mask AP on {results.split}", caption=caption, title_justify="left")
+    """Return mask AP, the gain over the zero-shot teacher, and the size of every model that was evaluated."""
+    table = Table(title=_title(results), caption=_caption(results), title_justify="left", caption_justify="left")
     table.add_column("model")
-    for heading in ("mask AP", "gain", "AP50", "parameters"):
+    for heading in ("mask AP", "gain", "AP50", "AP75", "parameters"):
         table.add_column(heading, justify="right")
-    baseline = results.models.get(_BASELINE)
     for name, label in MODELS.items():
         row = results.models.get(name)
         if row is not None:
-            gain = "" if baseline is None or name == _BASELINE else f"{row.mask_ap - baseline.mask_ap:+.1f}"
-            size = f"{row.parameters / 1e6:.2f} M"
-            style = "bold" if name == "refined_student" else ""
-            table.add_row(label, f"{row.mask_ap:.1f}", gain, f"{row.mask_ap50:.1f}", size, style=style)
+            gain = "" if name == _BASELINE else signed(results.gain(name, _BASELINE))
+            table.add_row(
+                label,
+                points(row.mask_ap),
+                gain,
+                points(row.mask_ap50),
+                points(row.mask_ap75),
+                parameters(row.parameters),
+                style="bold" if name == _DELIVERED else "",
+            )
     return table
+
+
+def _title(results: Results) -> str:
+    name = escape(results.name)
+    return f"{name}: mask AP on {results.split}" if results.models else f"{name}: not evaluated yet"
+
+
+def _caption(results: Results) -> str:
+    known = [
+        f"{results.images} {results.split} images" if results.images is not None else None,
+        results.evaluator,
+        results.device,
+        f"seed {results.seed}",
+    ]
+    missing = f"; not finished: {', '.join(results.missing)}" if results.missing else ""
+    return escape(", ".join(item for item in known if item) + missing)

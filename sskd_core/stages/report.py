@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sskd_core.config.experiment import NODES, ExperimentConfig
+from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.reporting.html import render_report
 from sskd_core.reporting.results import gather
 from sskd_core.stages.contract import StageContext, StageResult
@@ -18,14 +18,19 @@ def run(config: ExperimentConfig, inputs: Mapping[str, Manifest], context: Stage
         config: the whole experiment.
         inputs: manifests by node; nodes that did not finish are missing, and the report says so.
         context: see `StageContext`.
+
+    Returns:
+        Outputs `results` (JSON) and `report` (HTML).
+
+    Raises:
+        IntegrityError: something that a manifest names is not what its stage writes.
     """
-    results = gather(config.name, config.seed, [node.name for node in NODES], inputs)
-    page = render_report(results, inputs, context.store.read)
     store, prefix = context.store, context.prefix
-    document = results.model_dump_json(indent=2).encode()
+    results = gather(config, inputs, store.read)
+    page = render_report(config, results, inputs, store.read)
     return StageResult(
         outputs=[
-            store.put_output("results", f"{prefix}/results.json", document, "application/json"),
+            store.put_output("results", f"{prefix}/results.json", results.to_bytes(), "application/json"),
             store.put_output("report", f"{prefix}/report.html", page.encode(), "text/html"),
         ]
     )
