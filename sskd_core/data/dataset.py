@@ -112,13 +112,13 @@ class Dataset:
         if split not in LABELED_SPLITS:
             raise ValueError(f"split '{split}' has no ground truth; one of {', '.join(LABELED_SPLITS)} has")
         if split not in self._ground_truth:
-            labels = {
-                image.image_id: image
+            labels = [
+                image
                 for ref in self._named(ground_truth_prefix(split))
                 for image in decode_shard(self._store.read(ref), ref.uri)
-            }
+            ]
             self._check_count(split, len(labels))
-            self._ground_truth[split] = labels
+            self._ground_truth[split] = {image.image_id: image for image in labels}
         return self._ground_truth[split]
 
     def read_image(self, record: ImageRecord) -> NDArray[np.uint8]:

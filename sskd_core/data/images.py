@@ -95,16 +95,12 @@ def _opened(data: bytes, where: str, max_pixels: int) -> Iterator[Image.Image]:
             width, height = image.size
             if width * height > max_pixels:
                 limit = f"data.max_pixels = {max_pixels}"
-                raise DataError(
-                    f"{where}: {width} x {height} pixels exceed {limit}; scale it down or raise the limit"
-                )
+                raise DataError(f"{where}: {width} x {height} pixels exceed {limit}; scale it down or raise the limit")
             yield image
     except (UserError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise DataError(
-            f"{where}: not an image, or none of {', '.join(FORMATS)}; convert or remove it"
-        ) from None
+        raise DataError(f"{where}: not an image, or none of {', '.join(FORMATS)}; convert or remove it") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{where}: truncated or corrupt image ({reason}); replace or remove it") from None

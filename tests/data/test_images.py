@@ -137,9 +137,7 @@ def test_cmyk_jpeg_is_shown_in_its_colours():
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
 def test_an_animation_is_its_first_frame(kind):
-    data = encoded(
-        Image.new("RGB", (6, 4), RED), kind, save_all=True, append_images=[Image.new("RGB", (6, 4), BLUE)]
-    )
+    data = encoded(Image.new("RGB", (6, 4), RED), kind, save_all=True, append_images=[Image.new("RGB", (6, 4), BLUE)])
     assert_close(decode_image(data, "a")[0, 0], RED)
 
 
