@@ -24,7 +24,7 @@ class ExportConfig(StrictModel):
 
     opset: int = Field(18, ge=17)
     parity_images: int = Field(32, ge=1)
-    max_logit_difference: float = Field(1e-2, gt=0, description="largest absolute mask-logit difference")
+    max_logit_difference: float = Field(1e-2, gt=0, description="largest absolute difference of a logit")
     max_ap_difference: float = Field(0.1, ge=0, description="AP points between PyTorch and onnxruntime on test")
 
 

@@ -50,7 +50,7 @@ def letterbox(image: NDArray[np.uint8], height: int, width: int) -> tuple[NDArra
     Returns:
         The padded image [height, width, 3] and the (height, width) that the image itself takes up.
     """
-    size = fit_size(*image.shape[:2], height, width)
+    size = fit_size(image.shape[0], image.shape[1], height, width)
     if size != image.shape[:2]:
         image = np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
     canvas = np.zeros((height, width, 3), dtype=np.uint8)

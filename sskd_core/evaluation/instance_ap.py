@@ -80,6 +80,7 @@ def instance_ap(
     evaluation.params.max_dets = [1, min(10, max_detections), max_detections]
     evaluation.evaluate()
     evaluation.accumulate()
+    assert evaluation.eval is not None
     # [IoU, recall, class, area, max detections]; -1 where a class does not occur in the truth.
     return _figures(np.asarray(evaluation.eval["precision"])[:, :, :, _ALL_AREAS, -1], classes, len(truth))
 

@@ -31,7 +31,7 @@ def draw_row(
     Returns:
         A PNG.
     """
-    height, width = fit_within(*image.shape[:2], _PANEL_HEIGHT, _PANEL_WIDTH)
+    height, width = fit_within(image.shape[0], image.shape[1], _PANEL_HEIGHT, _PANEL_WIDTH)
     total = len(panels) * width + (len(panels) - 1) * _GAP
     canvas = Image.new("RGB", (total, height + _CAPTION), _PAPER)
     pen = ImageDraw.Draw(canvas)

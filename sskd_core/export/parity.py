@@ -15,6 +15,7 @@ from sskd_core.data.preprocess import letterbox, to_pixels
 from sskd_core.data.records import ImageRecord, Instance, LabeledImage
 from sskd_core.errors import UserError
 from sskd_core.evaluation.instance_ap import instance_ap
+from sskd_core.evaluation.predictions import ReadImage, predict_split
 from sskd_core.export.predictor import OnnxPredictor
 from sskd_core.models.predict import Predictor
 from sskd_core.models.protocol import SegmentationModel
@@ -44,16 +45,17 @@ class Parity:
         return abs(self.mask_ap_pytorch - self.mask_ap_onnx)
 
     def require(self, limits: ExportConfig) -> None:
-        """Compare with the limits.
+        """Compare with the limits; a difference that is not a number passes none.
 
         Raises:
             UserError: a difference is too large.
         """
-        if not self.max_mask_logit_difference <= limits.max_logit_difference:
-            raise UserError(
-                f"the ONNX model's mask logits differ from PyTorch's by {self.max_mask_logit_difference:.2e}, more than "
-                f"max_logit_difference {limits.max_logit_difference:.2e}"
-            )
+        for kind, difference in (("mask", self.max_mask_logit_difference), ("class", self.max_class_logit_difference)):
+            if not difference <= limits.max_logit_difference:
+                raise UserError(
+                    f"the ONNX model's {kind} logits differ from PyTorch's by {difference:.2e}, more than "
+                    f"max_logit_difference {limits.max_logit_difference:.2e}"
+                )
         if not self.mask_ap_difference <= limits.max_ap_difference:
             raise UserError(
                 f"the ONNX model's mask AP is {self.mask_ap_onnx:.2f} and PyTorch's {self.mask_ap_pytorch:.2f}; "
@@ -66,7 +68,7 @@ def measure_parity(
     exported: OnnxPredictor,
     records: Sequence[ImageRecord],
     truth: Mapping[str, LabeledImage],
-    read: Callable[[ImageRecord], NDArray[np.uint8]],
+    read: ReadImage,
     logit_images: int,
     progress: Callable[[int, int], None],
 ) -> Parity:
@@ -78,40 +80,42 @@ def measure_parity(
         records: images of the split that AP is computed on.
         truth: their annotations.
         read: decodes a record's image.
-        logit_images: how many of them have their logits compared.
-        progress: called with (images done, images in all).
+        logit_images: how many of them, from the first, have their logits compared.
+        progress: called with (predictions done, predictions in all); there are two an image.
     """
-    torch_side = Predictor(model)
-    by_torch: dict[str, list[Instance]] = {}
-    by_onnx: dict[str, list[Instance]] = {}
-    mask_difference = class_difference = 0.0
-    for start in range(0, len(records), _BATCH):
-        chunk = records[start : start + _BATCH]
-        images = [read(record) for record in chunk]
-        for record, ours, theirs in zip(chunk, torch_side.predict(images), exported.predict(images), strict=True):
-            by_torch[record.image_id] = ours
-            by_onnx[record.image_id] = [encode_instance(item) for item in theirs]
-        if start < logit_images:
-            masks, classes = _logit_differences(model, exported, images[: logit_images - start])
-            mask_difference, class_difference = max(mask_difference, masks), max(class_difference, classes)
-        progress(start + len(chunk), len(records))
+
+    def predict_exported(images: list[NDArray[np.uint8]]) -> list[list[Instance]]:
+        return [[encode_instance(item) for item in found] for found in exported.predict(images)]
+
+    images, total = len(records), 2 * len(records)
+    masks, classes = _logit_differences(model, exported, records[:logit_images], read)
+    by_torch = predict_split(Predictor(model).predict, records, read, _BATCH, lambda done: progress(done, total))
+    by_onnx = predict_split(predict_exported, records, read, _BATCH, lambda done: progress(images + done, total))
     return Parity(
-        mask_difference,
-        class_difference,
+        masks,
+        classes,
         instance_ap(truth, by_torch, model.classes).mask_ap,
         instance_ap(truth, by_onnx, model.classes).mask_ap,
     )
 
 
+@torch.inference_mode()
 def _logit_differences(
-    model: SegmentationModel, exported: OnnxPredictor, images: Sequence[NDArray[np.uint8]]
+    model: SegmentationModel, exported: OnnxPredictor, records: Sequence[ImageRecord], read: ReadImage
 ) -> tuple[float, float]:
+    """Return the largest absolute difference of mask and of class logits; NaN where either side has one."""
     size = model.input
-    pixels = np.stack([to_pixels(letterbox(i, size.height, size.width)[0], size.mean, size.std) for i in images])
-    with torch.inference_mode():
+    differences = []
+    for start in range(0, len(records), _BATCH):
+        boxed = [letterbox(read(record), size.height, size.width)[0] for record in records[start : start + _BATCH]]
+        pixels = np.stack([to_pixels(image, size.mean, size.std) for image in boxed])
         output = model(torch.from_numpy(pixels))
-    classes, masks = exported.logits(pixels)
-    return (
-        float(np.abs(output.mask_logits[-1].numpy() - masks).max()),
-        float(np.abs(output.class_logits[-1].numpy() - classes).max()),
-    )
+        classes, masks = exported.logits(pixels)
+        differences.append(
+            (
+                np.abs(output.mask_logits[-1].numpy() - masks).max(),
+                np.abs(output.class_logits[-1].numpy() - classes).max(),
+            )
+        )
+    largest = np.max(differences, axis=0)
+    return float(largest[0]), float(largest[1])

@@ -5,35 +5,76 @@ All models meet the same images under the same evaluator. Nothing is selected he
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
+from sskd_core.config.base import validate
 from sskd_core.config.finish import EvaluateConfig
 from sskd_core.config.model import ModelConfig
 from sskd_core.data.dataset import Dataset
-from sskd_core.data.records import ImageRecord, Instance
+from sskd_core.data.records import Instance
+from sskd_core.errors import UserError
 from sskd_core.evaluation.instance_ap import InstanceAP, evaluator_name, instance_ap
 from sskd_core.evaluation.overlay import draw_row
+from sskd_core.evaluation.predictions import predict_split
+from sskd_core.labels.sheet import spread_indices
 from sskd_core.models.build import build_model
 from sskd_core.models.predict import Predictor
-from sskd_core.models.protocol import SegmentationModel
+from sskd_core.models.protocol import SegmentationModel, Teacher
 from sskd_core.models.trained import default_device, load_trained
 from sskd_core.stages.contract import StageContext, StageResult
 from sskd_core.storage.digest import canonical_json
 from sskd_core.storage.manifest import Manifest, ObjectRef
+from sskd_core.storage.store import ObjectStore
 
 ZERO_SHOT = "zero_shot_teacher"
 MODELS = (ZERO_SHOT, "adapted_teacher", "supervised_student", "distilled_student", "refined_student")
-_SHOWN = (
-    ("zero-shot teacher", ZERO_SHOT),
-    ("adapted teacher", "adapted_teacher"),
-    ("refined student", "refined_student"),
-)
-_SHOWN_SCORE = 0.35
-Predictions = dict[str, list[Instance]]
+SHOWN_SCORE = 0.35
+"""Instances below are not drawn; AP counts them all."""
+_PANELS = {
+    ZERO_SHOT: "zero-shot teacher",
+    "adapted_teacher": "adapted teacher",
+    "refined_student": "refined student",
+}
 
 
-def run(config: EvaluateConfig, inputs: Mapping[str, Manifest], context: StageContext) -> StageResult:
+@dataclass(frozen=True)
+class Candidate:
+    """A model to evaluate.
+
+    Attributes:
+        predictor: finds the instances.
+        parameters: their number.
+    """
+
+    predictor: Teacher
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What one model showed.
+
+    Attributes:
+        figures: its AP.
+        parameters: their number.
+        shown: its instances on the images of the overlays, by image id.
+    """
+
+    figures: InstanceAP
+    parameters: int
+    shown: dict[str, list[Instance]]
+
+
+LoadModel = Callable[[str, Mapping[str, Manifest], ObjectStore, EvaluateConfig], Candidate]
+
+
+def run(
+    config: EvaluateConfig,
+    inputs: Mapping[str, Manifest],
+    context: StageContext,
+    load_model: LoadModel | None = None,
+) -> StageResult:
     """Evaluate all models.
 
     Args:
@@ -41,85 +82,98 @@ def run(config: EvaluateConfig, inputs: Mapping[str, Manifest], context: StageCo
         inputs: `data`, and a training stage's manifest under the name of each model but the zero-shot teacher, which is
             built from the initial weights that the adapted teacher's manifest records.
         context: see `StageContext`.
+        load_model: (name, inputs, store, config) -> model; default: the networks that the manifests name.
+
+    Raises:
+        UserError: a model was trained for other classes.
     """
     dataset = Dataset.load(inputs["data"], context.store)
-    records, truth = dataset.images(config.split), dataset.ground_truth(config.split)
-    shown = {records[index].image_id for index in _spread(len(records), config.overlay_images)}
-    results: dict[str, InstanceAP] = {}
-    parameters: dict[str, int] = {}
-    kept: dict[str, Predictions] = {}
-    for number, (name, model) in enumerate(_models(inputs, context, dataset.classes)):
-        predictor = Predictor(model, max_instances=config.max_detections)
-        found: Predictions = {}
-        for start in range(0, len(records), config.batch):
-            chunk = records[start : start + config.batch]
-            predicted = predictor.predict([dataset.read_image(record) for record in chunk])
-            found |= {record.image_id: items for record, items in zip(chunk, predicted, strict=True)}
-            context.progress.update(number * len(records) + len(found), len(MODELS) * len(records), "images")
-        results[name] = instance_ap(truth, found, dataset.classes, config.max_detections)
-        parameters[name] = sum(parameter.numel() for parameter in model.parameters())
-        kept[name] = {image_id: items for image_id, items in found.items() if image_id in shown}
-    metrics = {f"{name}/mask_ap": result.mask_ap for name, result in results.items()}
-    metrics |= {f"{name}/mask_ap50": result.mask_ap50 for name, result in results.items()}
-    overlays = [record for record in records if record.image_id in shown]
+    found = dict(_evaluate(config, inputs, context, dataset, load_model or load_network))
+    metrics: dict[str, float] = {}
+    for name, model in found.items():
+        metrics |= {f"{name}/mask_ap": model.figures.mask_ap, f"{name}/mask_ap50": model.figures.mask_ap50}
     return StageResult(
-        outputs=[
-            _write_results(config, results, parameters, context),
-            *_write_overlays(overlays, kept, dataset, config.split, context),
-        ],
+        outputs=[_write_results(config, found, context), *_write_overlays(config, found, dataset, context)],
         metrics=metrics,
         facts={
-            "models": parameters,
+            "models": {name: model.parameters for name, model in found.items()},
             "split": config.split,
-            "images": len(records),
+            "images": len(dataset.images(config.split)),
             "evaluator": evaluator_name(),
             "device": str(default_device()),
-            "versions": {name: version(name) for name in ("torch", "transformers", "hotcoco")},
         },
     )
 
 
-def _models(
-    inputs: Mapping[str, Manifest], context: StageContext, classes: list[str]
-) -> Iterator[tuple[str, SegmentationModel]]:
+def load_network(name: str, inputs: Mapping[str, Manifest], store: ObjectStore, config: EvaluateConfig) -> Candidate:
+    """Build the network of a model on the best device there is."""
+    model = _zero_shot(inputs, store) if name == ZERO_SHOT else load_trained(inputs[name], store)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Candidate(Predictor(model, max_instances=config.max_detections), parameters)
+
+
+def _zero_shot(inputs: Mapping[str, Manifest], store: ObjectStore) -> SegmentationModel:
+    """Build the teacher as its adaptation started with it."""
+    adapted = inputs["adapted_teacher"]
+    config = validate(ModelConfig, adapted.config["model"], adapted.uri)
+    model = build_model(config, list(inputs["data"].facts["classes"]), store, adapted.config["seed"])
+    return model.eval().to(default_device())
+
+
+def _evaluate(
+    config: EvaluateConfig,
+    inputs: Mapping[str, Manifest],
+    context: StageContext,
+    dataset: Dataset,
+    load_model: LoadModel,
+) -> Iterator[tuple[str, Evaluated]]:
     """Yield the models one by one, so that only one is in memory."""
-    for name in MODELS:
-        if name == ZERO_SHOT:
-            origin = inputs["adapted_teacher"].config
-            model = build_model(ModelConfig(**origin["model"]), classes, context.store, origin["seed"])
-            yield name, model.eval().to(default_device())
-        else:
-            yield name, load_trained(inputs[name], context.store)
+    records, truth = dataset.images(config.split), dataset.ground_truth(config.split)
+    shown = _shown_images(config, dataset)
+    total = len(MODELS) * len(records)
+    for number, name in enumerate(MODELS):
+        model = load_model(name, inputs, context.store, config)
+        if list(model.predictor.classes) != dataset.classes:
+            raise UserError(
+                f"the {name} knows the classes {', '.join(model.predictor.classes)}, the data set has "
+                f"{', '.join(dataset.classes)}; pass models that were trained on this data set"
+            )
+
+        def report(done: int, before: int = number * len(records)) -> None:
+            context.progress.update(before + done, total, "images")
+
+        found = predict_split(model.predictor.predict, records, dataset.read_image, config.batch, report)
+        figures = instance_ap(truth, found, dataset.classes, config.max_detections)
+        yield name, Evaluated(figures, model.parameters, {image_id: found[image_id] for image_id in shown})
 
 
-def _spread(count: int, wanted: int) -> list[int]:
-    """Return `wanted` indices that lie evenly in 0..count-1."""
-    wanted = min(wanted, count)
-    return [index * count // wanted for index in range(wanted)]
+def _shown_images(config: EvaluateConfig, dataset: Dataset) -> list[str]:
+    """Choose the images of the overlays: evenly over the split, so that no result decides which are seen."""
+    records = dataset.images(config.split)
+    return [records[index].image_id for index in spread_indices(len(records), config.overlay_images)]
 
 
-def _write_results(
-    config: EvaluateConfig, results: Mapping[str, InstanceAP], parameters: Mapping[str, int], context: StageContext
-) -> ObjectRef:
+def _write_results(config: EvaluateConfig, found: Mapping[str, Evaluated], context: StageContext) -> ObjectRef:
     document = {
         "split": config.split,
         "evaluator": evaluator_name(),
-        "models": {name: {**result.to_dict(), "parameters": parameters[name]} for name, result in results.items()},
+        "models": {name: {**model.figures.to_dict(), "parameters": model.parameters} for name, model in found.items()},
     }
     uri = f"{context.prefix}/evaluation.json"
     return context.store.put_output("evaluation", uri, canonical_json(document), "application/json")
 
 
 def _write_overlays(
-    records: list[ImageRecord], found: Mapping[str, Predictions], dataset: Dataset, split: str, context: StageContext
+    config: EvaluateConfig, found: Mapping[str, Evaluated], dataset: Dataset, context: StageContext
 ) -> list[ObjectRef]:
-    truth = dataset.ground_truth(split)
+    truth = dataset.ground_truth(config.split)
+    records = {record.image_id: record for record in dataset.images(config.split)}
     written = []
-    for number, record in enumerate(records):
-        panels = [("ground truth", truth[record.image_id].instances)]
-        for caption, name in _SHOWN:
-            panels.append((caption, [item for item in found[name][record.image_id] if item.score >= _SHOWN_SCORE]))
-        picture = draw_row(dataset.read_image(record), panels, dataset.classes)
-        name, uri = f"overlays/{number:02d}", f"{context.prefix}/overlays/{number:02d}.png"
-        written.append(context.store.put_output(name, uri, picture, "image/png"))
+    for number, image_id in enumerate(_shown_images(config, dataset)):
+        panels = [("ground truth", truth[image_id].instances)]
+        for name, caption in _PANELS.items():
+            panels.append((caption, [item for item in found[name].shown[image_id] if item.score >= SHOWN_SCORE]))
+        picture = draw_row(dataset.read_image(records[image_id]), panels, dataset.classes)
+        uri = f"{context.prefix}/overlays/{number:02d}.png"
+        written.append(context.store.put_output(f"overlays/{number:02d}", uri, picture, "image/png"))
     return written

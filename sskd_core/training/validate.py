@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
 
 from sskd_core.data.records import ImageRecord, LabeledImage
 from sskd_core.evaluation.instance_ap import instance_ap
+from sskd_core.evaluation.predictions import ReadImage, predict_split
 from sskd_core.models.predict import Predictor
 from sskd_core.models.protocol import SegmentationModel
 
@@ -28,16 +26,11 @@ class Validator:
         self,
         records: list[ImageRecord],
         truth: Mapping[str, LabeledImage],
-        read: Callable[[ImageRecord], NDArray[np.uint8]],
+        read: ReadImage,
     ) -> None:
         self._records, self._truth, self._read = records, truth, read
 
     def __call__(self, model: SegmentationModel) -> float:
         """Return the mask AP of a model in eval mode."""
-        predictor = Predictor(model)
-        found = {}
-        for start in range(0, len(self._records), _BATCH):
-            chunk = self._records[start : start + _BATCH]
-            predicted = predictor.predict([self._read(record) for record in chunk])
-            found |= {record.image_id: instances for record, instances in zip(chunk, predicted, strict=True)}
+        found = predict_split(Predictor(model).predict, self._records, self._read, _BATCH)
         return instance_ap(self._truth, found, model.classes).mask_ap

@@ -58,7 +58,9 @@ def shaken(item: Instance, rng: np.random.Generator) -> Instance:
 
 def strays(rng: np.random.Generator) -> list[Instance]:
     return [
-        rectangle(int(rng.integers(0, 4)), *(int(v) for v in rng.integers(0, 20, 2)), 9, 9, round(float(rng.random()), 1))
+        rectangle(
+            int(rng.integers(0, 4)), *(int(v) for v in rng.integers(0, 20, 2)), 9, 9, round(float(rng.random()), 1)
+        )
         for _ in range(int(rng.integers(0, 4)))
     ]
 
