@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from sskd_core.config.base import StrictModel, validate
 from sskd_core.config.model import ModelConfig
 from sskd_core.errors import ConfigError
 from sskd_core.models.dinov2_dpt import Dinov2Dpt
-from sskd_core.models.mask2former import Mask2Former
+from sskd_core.models.mask2former import Mask2Former, Mask2FormerForUniversalSegmentation, network_config
 from sskd_core.models.protocol import SegmentationModel
+from sskd_core.models.published import to_installed_names
 from sskd_core.models.weights import WeightFolder, copy_into, open_weights
 from sskd_core.storage.store import ObjectStore
 
-FORMAT = "sskd-model/1"
+FORMAT: Literal["sskd-model/1"] = "sskd-model/1"
 _FAMILIES: dict[str, type[Mask2Former] | type[Dinov2Dpt]] = {
     "mask2former": Mask2Former,
     "dinov2_dpt": Dinov2Dpt,
 }
+_DEFAULT_LABELS = {"0": "LABEL_0", "1": "LABEL_1"}
+"""What `transformers` leaves out of a configuration, because it is its default."""
 _CLASS_HEADS = {"mask2former": "network.class_predictor", "dinov2_dpt": "class_head"}
+
+
+class ModelCard(StrictModel):
+    """What `config.json` says beside weights of ours: enough to build the network and to prepare its input."""
+
+    format: Literal["sskd-model/1"] = FORMAT
+    model: ModelConfig
+    classes: list[str]
+    part: Literal["model", "encoder"] = "model"
 
 
 def construct(config: ModelConfig, classes: list[str], seed: int) -> SegmentationModel:
@@ -50,24 +63,29 @@ def build_model(config: ModelConfig, classes: list[str], store: ObjectStore | No
     model = construct(config, classes, seed)
     if config.encoder_weights is not None:
         folder = open_weights(config.encoder_weights, store, config.weights_digest)
-        copy_into(model.encoder_module(), folder.tensors(), f"encoder weights {folder.location}")
+        encoder, tensors = model.encoder_module(), folder.tensors()
+        if folder.config().get("format") != FORMAT:
+            tensors = to_installed_names(type(encoder), encoder.config, tensors)
+        copy_into(encoder, tensors, f"encoder weights {folder.location}")
     return model
 
 
 def describe_weights(config: ModelConfig, folder: WeightFolder) -> tuple[ModelConfig, list[str], str]:
     """Return the configuration that the weights were saved with, their classes, and the prefix of their names.
 
+    The prefix is empty for weights of ours and `network.` for those that `transformers` saved.
+
     Raises:
         ConfigError: they are of another family, or their configuration says nothing about one.
     """
     values = folder.config()
     if values.get("format") == FORMAT:
-        saved = values["model"]
-        if saved["family"] != config.family:
-            raise ConfigError(f"weights {folder.location} are of family {saved['family']}, not {config.family}")
-        return config.model_copy(update={"arch": saved["arch"]}), list(values["classes"]), ""
+        card = validate(ModelCard, values, f"weights {folder.location}: config.json")
+        if card.model.family != config.family:
+            raise ConfigError(f"weights {folder.location} are of family {card.model.family}, not {config.family}")
+        return config.model_copy(update={"arch": card.model.arch}), card.classes, ""
     if config.family == "mask2former" and values.get("model_type") == "mask2former":
-        names = values.get("id2label", {})
+        names = values.get("id2label", _DEFAULT_LABELS)
         classes = [names[key] for key in sorted(names, key=int)]
         return config.model_copy(update={"arch": _architecture(values)}), classes, "network."
     raise ConfigError(
@@ -78,8 +96,10 @@ def describe_weights(config: ModelConfig, folder: WeightFolder) -> tuple[ModelCo
 def _with_weights(config: ModelConfig, classes: list[str], folder: WeightFolder, seed: int) -> SegmentationModel:
     actual, known, prefix = describe_weights(config, folder)
     model = construct(actual, classes, seed)
-    tensors = {f"{prefix}{name}": tensor for name, tensor in folder.tensors().items()}
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("network.criterion.")}
+    tensors = folder.tensors()
+    if prefix:
+        published = to_installed_names(Mask2FormerForUniversalSegmentation, network_config(actual.arch, known), tensors)
+        tensors = {f"{prefix}{name}": tensor for name, tensor in published.items() if not name.startswith("criterion.")}
     if known != classes:
         _match_class_rows(model, _CLASS_HEADS[config.family], tensors, known, classes)
     copy_into(model, tensors, f"weights {folder.location}")
@@ -93,6 +113,8 @@ def _match_class_rows(
     own = model.state_dict()
     for part in ("weight", "bias"):
         name = f"{head}.{part}"
+        if name not in tensors or len(tensors[name]) != len(known) + 1:
+            continue  # left as it is, for `copy_into` to refuse
         rows = own[name].clone()
         for index, label in enumerate(classes):
             if label in known:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Dinov2Config, DPTConfig, Mask2FormerConfig
@@ -21,7 +21,6 @@ from transformers.models.mask2former.modeling_mask2former import (
 
 from sskd_core.config.base import StrictModel, validate
 from sskd_core.config.model import ModelConfig
-from sskd_core.errors import ConfigError
 from sskd_core.models.protocol import QueryOutput, SegmentationModel
 
 
@@ -43,6 +42,14 @@ class Dinov2DptArch(StrictModel):
     num_queries: int = Field(100, ge=1)
     batch_norm: bool = Field(True, description="batch normalisation in the DPT residual units")
 
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Dinov2DptArch:
+        if self.embed_dim % self.heads or self.decoder_dim % self.decoder_heads:
+            raise ValueError("embed_dim must divide by heads, and decoder_dim by decoder_heads")
+        if list(self.taps) != sorted(set(self.taps)) or self.taps[0] < 1 or self.taps[-1] > self.depth:
+            raise ValueError(f"taps must be increasing numbers of blocks, 1 to depth ({self.depth})")
+        return self
+
 
 class Dinov2Dpt(SegmentationModel):
     """DINOv2 + DPT + masked-attention decoder.
@@ -63,11 +70,9 @@ class Dinov2Dpt(SegmentationModel):
         self.config = config
         self.classes = classes
         self.arch = validate(Dinov2DptArch, config.arch, "family dinov2_dpt")
-        if self.arch.embed_dim % self.arch.heads or self.arch.decoder_dim % self.arch.decoder_heads:
-            raise ConfigError("family dinov2_dpt: embed_dim must divide by heads, and decoder_dim by decoder_heads")
-        backbone_config = _dinov2_config(self.arch)
-        self.encoder = Dinov2Backbone(backbone_config)
-        self.neck = DPTNeck(_dpt_config(self.arch, backbone_config))
+        self.encoder = Dinov2Backbone(_dinov2_config(self.arch))
+        # A copy: the neck's configuration would unset which attention the backbone has chosen.
+        self.neck = DPTNeck(_dpt_config(self.arch, _dinov2_config(self.arch)))
         self.decoder = Mask2FormerTransformerModule(self.arch.decoder_dim, _decoder_config(self.arch))
         self.class_head = nn.Linear(self.arch.decoder_dim, len(classes) + 1)
         self._initialise_decoder()
@@ -78,8 +83,17 @@ class Dinov2Dpt(SegmentationModel):
         rows, columns = -(-pixels.shape[2] // patch), -(-pixels.shape[3] // patch)
         if (rows * patch, columns * patch) != tuple(pixels.shape[2:]):
             pixels = functional.interpolate(pixels, (rows * patch, columns * patch), mode="bilinear")
-        taps = self.encoder(pixels).feature_maps
-        levels = self.neck.reassemble_stage(list(taps), rows, columns)
+        return self.decode(list(self.encoder(pixels).feature_maps), rows, columns)
+
+    def decode(self, taps: list[Tensor], rows: int, columns: int) -> QueryOutput:
+        """Predict from the encoder.
+
+        Args:
+            taps: of the four tapped blocks, each [B, 1 + rows * columns, E], the class token first.
+            rows: patches down.
+            columns: patches across.
+        """
+        levels = self.neck.reassemble_stage(taps, rows, columns)
         fused = self.neck.fusion_stage([conv(level) for conv, level in zip(self.neck.convs, levels, strict=True)])
         output = self.decoder(fused[:3], fused[3], output_hidden_states=True)
         return QueryOutput(

@@ -7,8 +7,11 @@ the student that we recommend for export.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerForUniversalSegmentation
@@ -40,7 +43,9 @@ class Mask2Former(SegmentationModel):
             )
         self.config = config
         self.classes = classes
-        self.network = Mask2FormerForUniversalSegmentation(_network_config(config.arch, classes))
+        settings = network_config(config.arch, classes)
+        with _explained():
+            self.network = Mask2FormerForUniversalSegmentation(settings)
         del self.network.criterion  # the objective is the engine's
 
     def forward(self, pixels: Tensor) -> QueryOutput:
@@ -59,11 +64,16 @@ class Mask2Former(SegmentationModel):
         return encoder
 
 
-def _network_config(arch: dict[str, Any], classes: list[str]) -> Mask2FormerConfig:
+def network_config(arch: dict[str, Any], classes: list[str]) -> Mask2FormerConfig:
+    """Return the configuration of the network inside.
+
+    Raises:
+        ConfigError: the architecture is not a Mask2Former's.
+    """
     values = {key: value for key, value in arch.items() if key not in ("id2label", "label2id", "num_labels")}
     backbone = values.pop("backbone_config", None)
     labels = dict(enumerate(classes))
-    try:
+    with _explained():
         if isinstance(backbone, dict):
             backbone = dict(backbone)
             backbone = AutoConfig.for_model(backbone.pop("model_type"), **backbone)
@@ -73,5 +83,13 @@ def _network_config(arch: dict[str, Any], classes: list[str]) -> Mask2FormerConf
             label2id={name: index for index, name in labels.items()},
             **values,
         )
-    except (KeyError, ValueError, TypeError) as error:
-        raise ConfigError(f"family mask2former: the architecture is not valid: {error}") from error
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what `transformers` says about a wrong architecture into an error of one line."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AssertionError, StrictDataclassError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"family mask2former: the architecture is not valid: {reason}") from error

@@ -154,31 +154,27 @@ def _from_hub(location: str) -> WeightFolder:
     return _checked(location, {name: folder / name for name in seen if _is_wanted(name)}, seen)
 
 
-def copy_into(module: nn.Module, tensors: dict[str, Tensor], where: str, optional: tuple[str, ...] = ()) -> None:
+def copy_into(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
     """Copy tensors into a module after checking every name and shape.
 
     Args:
         module: the target.
         tensors: by the module's own names.
         where: for messages.
-        optional: name prefixes that may be missing on either side or have another shape; those keep their values.
 
     Raises:
         IntegrityError: the first missing, unknown or misshapen tensor.
     """
     own = module.state_dict()
-    usable: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if name in own and own[name].shape == tensor.shape:
-            usable[name] = tensor
-        elif not name.startswith(optional):
+        if name not in own or own[name].shape != tensor.shape:
             problem = (
                 f"has shape {list(tensor.shape)}, the network wants {list(own[name].shape)}"
                 if name in own
                 else "is unknown to the network"
             )
             raise IntegrityError(f"{where}: tensor '{name}' {problem}; do family and arch fit these weights?")
-    missing = [name for name in own if name not in usable and not name.startswith(optional)]
+    missing = [name for name in own if name not in tensors]
     if missing:
         raise IntegrityError(f"{where}: tensor '{missing[0]}' is missing (and {len(missing) - 1} more)")
-    module.load_state_dict(usable, strict=False)
+    module.load_state_dict(tensors)
