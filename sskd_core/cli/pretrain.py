@@ -45,4 +45,4 @@ def pretrain(
         outcome = train(config, store, f"{store.root}/pretrain/{identity}", Progress(f"pretrain_{network}"))
     command = f"sskd pretrain {network} -o {output} --seed {seed}"
     deliver(config, outcome, command, output)
-    typer.echo(f"{output}: {outcome.val_mask_ap:.1f} mask AP on the source domain")
+    typer.echo(f"{output}: {outcome.val_score:.1f} on the source domain, see {output / 'README.md'}")

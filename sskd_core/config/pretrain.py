@@ -17,7 +17,6 @@ class PretrainConfig(StrictModel):
     model: ModelConfig
     train: TrainConfig
     deliver: Literal["model", "encoder"] = Field(description="ship all of it (a teacher) or its encoder (a student)")
-    dense_weight: float = Field(5.0, ge=0, description="weight of the dense objective when an encoder is delivered")
     seed: int = Field(0, ge=0)
     scenes: int = Field(6000, ge=1, description="training scenes")
     val_scenes: int = Field(100, ge=1, description="scenes that choose nothing but the reported curve's best point")

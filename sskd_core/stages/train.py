@@ -58,7 +58,7 @@ def run(config: TrainStageConfig, inputs: Mapping[str, Manifest], context: Stage
     outputs.append(_write_curves(outcome.state.curves, context))
     return StageResult(
         outputs=outputs,
-        metrics={"val_mask_ap": outcome.val_mask_ap},
+        metrics={"val_mask_ap": outcome.val_score},
         facts={
             "classes": dataset.classes,
             "role": config.role,

@@ -29,13 +29,13 @@ class Progression:
     Attributes:
         step: finished iterations.
         best_step: iteration of the best validation so far, or None.
-        best_ap: its mask AP, points.
+        best_score: its score.
         curves: logged series, name -> (step, value).
     """
 
     step: int = 0
     best_step: int | None = None
-    best_ap: float = -1.0
+    best_score: float = -1.0
     curves: Curves = field(default_factory=dict)
 
 
@@ -56,7 +56,7 @@ def pack(modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, state:
     header = {
         "step": state.step,
         "best_step": state.best_step,
-        "best_ap": state.best_ap,
+        "best_score": state.best_score,
         "curves": state.curves,
     }
     return save({name: tensor.clone() for name, tensor in tensors.items()}, {"progression": json.dumps(header)})
@@ -78,7 +78,7 @@ def unpack(data: bytes, modules: dict[str, nn.Module], optimizer: torch.optim.Op
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     header = json.loads(_header(data)["progression"])
     curves = {name: [(int(step), float(value)) for step, value in points] for name, points in header["curves"].items()}
-    return Progression(header["step"], header["best_step"], header["best_ap"], curves)
+    return Progression(header["step"], header["best_step"], header["best_score"], curves)
 
 
 def _header(data: bytes) -> dict[str, str]:

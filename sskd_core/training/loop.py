@@ -37,12 +37,12 @@ class Outcome:
     Attributes:
         model: with the delivered weights, in eval mode.
         state: curves and the best validation.
-        val_mask_ap: of the delivered weights, points.
+        val_score: of the delivered weights, as `validate` gave it.
     """
 
     model: SegmentationModel
     state: Progression
-    val_mask_ap: float
+    val_score: float
 
 
 class Trainer:
@@ -53,10 +53,11 @@ class Trainer:
         strategy: the terms of a step.
         config: length, optimiser, intervals.
         seed: the run's seed.
-        validate: mask AP of a model on val, points.
+        validate: score of a model on val, higher is better.
         checkpoints: where the state is kept.
         progress: live view.
         run: MLflow run.
+        metric: what `validate` measures; the curve is `val/<metric>`.
     """
 
     def __init__(
@@ -69,9 +70,11 @@ class Trainer:
         checkpoints: CheckpointStore,
         progress: Progress,
         run: TrackingRun,
+        metric: str = "mask_ap",
     ) -> None:
         self._model, self._strategy, self._config, self._seed = model, strategy, config, seed
         self._validate, self._checkpoints, self._progress, self._run = validate, checkpoints, progress, run
+        self._metric = metric
         self._optimizer = make_optimizer(model, config.optimizer)
         self._device = next(model.parameters()).device
         self._average = (
@@ -80,7 +83,7 @@ class Trainer:
             else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
         )
         self._state = Progression()
-        self._latest_ap: float | None = None
+        self._latest_score: float | None = None
 
     def fit(self) -> Outcome:
         """Train to the end, from the latest checkpoint if there is one.
@@ -151,10 +154,10 @@ class Trainer:
         if step % self._config.val_every == 0 or last:
             model = self._delivered()
             model.eval()
-            self._latest_ap = self._validate(model)
-            self._log({"val/mask_ap": self._latest_ap})
-            if self._latest_ap > self._state.best_ap:
-                self._state.best_ap, self._state.best_step = self._latest_ap, step
+            self._latest_score = self._validate(model)
+            self._log({f"val/{self._metric}": self._latest_score})
+            if self._latest_score > self._state.best_score:
+                self._state.best_score, self._state.best_step = self._latest_score, step
                 self._checkpoints.save_best(model)
 
     def _log(self, figures: dict[str, float]) -> None:
@@ -164,15 +167,15 @@ class Trainer:
 
     def _show(self, terms: StepTerms) -> None:
         figures = {"loss": sum(float(value.detach()) for value in terms.losses.values())}
-        if self._latest_ap is not None:
-            figures["val_mask_ap"] = self._latest_ap
+        if self._latest_score is not None:
+            figures[f"val_{self._metric}"] = self._latest_score
         self._progress.update(self._state.step, self._config.iterations, "iterations", **figures)
 
     def _deliver(self) -> Outcome:
         model = self._delivered()
         if self._config.select == "best":
             self._checkpoints.load_best(model)
-            ap = self._state.best_ap
+            score = self._state.best_score
         else:
-            ap = self._state.curves["val/mask_ap"][-1][1]
-        return Outcome(model.eval(), self._state, ap)
+            score = self._state.curves[f"val/{self._metric}"][-1][1]
+        return Outcome(model.eval(), self._state, score)
