@@ -17,7 +17,6 @@ from sskd_core.storage.digest import canonical_json, digest_bytes, digest_json
 from sskd_core.storage.manifest import InputRef, Manifest, ObjectRef
 
 CLASSES = ("disc", "box", "star")
-ROOT = "s3://bucket/sskd"
 AP = {
     "zero_shot_teacher": 14.7,
     "adapted_teacher": 28.9,
@@ -63,12 +62,14 @@ class FakeRun:
         objects: URI -> bytes.
         manifests: by node.
         reads: URIs in the order they were read.
+        root: prefix of all URIs.
     """
 
     classes: tuple[str, ...] = CLASSES
     objects: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
+    root: str = "s3://bucket/sskd"
 
     def read(self, ref: ObjectRef) -> bytes:
         """Return the bytes of an output, as `ObjectStore.read` does."""
@@ -84,7 +85,7 @@ class FakeRun:
         config: Mapping[str, Any] | None = None,
     ) -> None:
         """Add the manifest of a node; it reads those of the nodes before it."""
-        prefix = f"{ROOT}/stages/{name}"
+        prefix = f"{self.root}/stages/{name}"
         number = [item.name for item in NODES].index(name)
         sources = {key: self.manifests[source] for key, source in node(name).inputs.items() if source in self.manifests}
         self.manifests[name] = Manifest(
@@ -107,9 +108,9 @@ class FakeRun:
         return ObjectRef(name=name, uri=uri, digest=digest_bytes(data), bytes=len(data))
 
 
-def finished_run(classes: tuple[str, ...] = CLASSES) -> FakeRun:
+def finished_run(classes: tuple[str, ...] = CLASSES, **fields: Any) -> FakeRun:
     """Return a run with every stage done and the gate passed."""
-    run = FakeRun(classes)
+    run = FakeRun(classes, **fields)
     counts = {"unlabeled": {"images": 800}}
     counts |= {split: {"images": 40, "instances": 170, "crowd_regions": 0} for split in ("labeled", "val", "test")}
     run.add("prepare", facts={"counts": counts, "class_histogram": dict.fromkeys(classes, 56)})
@@ -143,7 +144,9 @@ def _train(run: FakeRun, name: str) -> None:
         "grad_norm": [[step, 1.5] for step in steps],
     }
     facts = {"parameters": 1, "best_iteration": TRAINED[name] // 100 * 100}
-    run.add(name, {"curves": json.dumps({"series": series}).encode()}, facts=facts, config={"train": {"select": "best"}})
+    run.add(
+        name, {"curves": json.dumps({"series": series}).encode()}, facts=facts, config={"train": {"select": "best"}}
+    )
 
 
 def _label(run: FakeRun, name: str, teacher: str) -> None:

@@ -22,6 +22,7 @@ MAX_POINTS = 160
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 44
 _TICKS = 5
 _DOTS = 12
+_SAME, _TINY = 1e-9, 1e-30
 
 Points = Sequence[tuple[float, float]]
 
@@ -121,8 +122,9 @@ def thin(points: Points, limit: int = MAX_POINTS) -> list[tuple[float, float]]:
 
 def nice_ticks(low: float, high: float, wanted: int = _TICKS) -> list[float]:
     """Return about `wanted` round numbers, evenly spaced, that enclose low..high."""
-    if not high > low:
-        high = low + (abs(low) or 1.0)
+    size = max(abs(low), abs(high))
+    if high - low <= max(_SAME * size, _TINY):
+        high = low + (size if size > _TINY else 1.0)
     raw = (high - low) / (wanted - 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if factor * power >= raw * 0.999)

@@ -59,6 +59,7 @@ def render_report(experiment: ExperimentConfig, results: Results, manifests: Map
             models={name: label for name, label in MODELS.items() if name in results.models},
             highest_ap=highest_ap,
             slowest=slowest,
+            largest=results.peak_memory_mb or 1.0,
             per_class=per_class(results),
             summary=words.summary(results),
             finished=max((item.created for item in manifests.values()), default=None),
