@@ -65,6 +65,8 @@ def pack(modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, state:
 def unpack(data: bytes, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> Progression:
     """Restore modules and optimiser in place and return where the run stands."""
     tensors = load(data)
+    # Read before anything is changed, so that a damaged checkpoint leaves the run as it was.
+    header = json.loads(_header(data)["progression"])
     for name, module in modules.items():
         prefix = f"{name}/"
         module.load_state_dict(
@@ -76,7 +78,6 @@ def unpack(data: bytes, modules: dict[str, nn.Module], optimizer: torch.optim.Op
             _, number, slot = key.split("/")
             slots.setdefault(int(number), {})[slot] = value
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    header = json.loads(_header(data)["progression"])
     curves = {name: [(int(step), float(value)) for step, value in points] for name, points in header["curves"].items()}
     return Progression(header["step"], header["best_step"], header["best_score"], curves)
 

@@ -11,6 +11,8 @@ from sskd_core.config.train import OptimizerConfig
 from sskd_core.models.protocol import SegmentationModel
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)
+_TOKENS = ("position_embeddings", "relative_position_bias_table", "cls_token", "mask_token")
+"""Names of the embeddings of an encoder that are parameters of their own."""
 
 
 def make_optimizer(model: SegmentationModel, config: OptimizerConfig) -> torch.optim.AdamW:
@@ -24,7 +26,7 @@ def make_optimizer(model: SegmentationModel, config: OptimizerConfig) -> torch.o
         for module in model.modules()
         if isinstance(module, (*_NORMS, nn.Embedding))
         for parameter in module.parameters(recurse=False)
-    }
+    } | {id(parameter) for name, parameter in model.named_parameters() if name.endswith(_TOKENS)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         scale = config.backbone_lr_multiplier if id(parameter) in encoder else 1.0

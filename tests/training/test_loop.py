@@ -1,0 +1,298 @@
+"""The loop: a run that was stopped ends as one that was not, and delivers what it was told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from engine_fixtures import Rectangles, batch_loader, final_logits, pixels, tiny_model, train_config
+
+from sskd_core.config.train import TrainConfig
+from sskd_core.errors import Interrupted, UserError
+from sskd_core.losses.set_criterion import SetCriterion
+from sskd_core.progress import Progress
+from sskd_core.strategies.base import StepTerms
+from sskd_core.strategies.semi_supervised import SemiSupervised
+from sskd_core.strategies.supervised import Supervised
+from sskd_core.tracking.run import NullRun
+from sskd_core.training.checkpoint import CheckpointStore, pack
+from sskd_core.training.loop import Outcome, Trainer
+
+
+class MachineGone(Exception):
+    """What a test raises in the middle of a step."""
+
+
+@dataclass
+class Hooked:
+    """A strategy that calls `before` with the number of each step."""
+
+    inner: Supervised | SemiSupervised
+    before: Callable[[int], None] = lambda step: None
+    steps: list[int] = field(default_factory=list)
+    closed: int = 0
+
+    def step(self, model, step):
+        self.before(step)
+        self.steps.append(step)
+        return self.inner.step(model, step)
+
+    def close(self):
+        self.closed += 1
+        self.inner.close()
+
+
+class Recorder(NullRun):
+    """Remembers what is logged."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, str]] = []
+
+    def log_metrics(self, metrics, step=None):
+        self.points += [(step, name) for name in metrics]
+
+
+def weights_score(model) -> float:
+    """Score a network by its weights, so that equal scores mean equal weights."""
+    return float(sum(parameter.double().abs().sum() for parameter in model.parameters())) % 100.0
+
+
+def supervised(config: TrainConfig) -> Supervised:
+    return Supervised(batch_loader(config), SetCriterion(config.criterion))
+
+
+def semi_supervised(config: TrainConfig) -> SemiSupervised:
+    unlabeled = batch_loader(config, Rectangles(4), stream="unlabeled")
+    return SemiSupervised(batch_loader(config), unlabeled, SetCriterion(config.criterion), 0.5)
+
+
+@pytest.fixture
+def make_trainer(store, tmp_path):
+    """Return a function that makes a trainer whose checkpoints are at `place`."""
+
+    def make(config=None, place="a", family="dinov2_dpt", strategy=supervised, before=None, **values):
+        config = config or train_config()
+        hooked = Hooked(strategy(config), before or (lambda step: None))
+        trainer = Trainer(
+            model=tiny_model(family),
+            strategy=hooked,
+            config=config,
+            seed=values.pop("seed", 0),
+            validate=values.pop("validate", weights_score),
+            checkpoints=CheckpointStore(store, f"{store.root}/{place}"),
+            progress=Progress("distill", tmp_path / "progress"),
+            run=values.pop("run", NullRun()),
+            **values,
+        )
+        trainer.hooked = hooked
+        return trainer
+
+    return make
+
+
+def everything(trainer: Trainer, outcome: Outcome) -> bytes:
+    """Return weights, average, optimiser and curves as bytes."""
+    return pack(trainer._modules(), trainer._optimizer, outcome.state)
+
+
+def raise_at(step: int) -> Callable[[int], None]:
+    def before(now: int) -> None:
+        if now == step:
+            raise MachineGone
+
+    return before
+
+
+def signal_at(step: int, number: int = signal.SIGTERM) -> Callable[[int], None]:
+    def before(now: int) -> None:
+        if now == step:
+            os.kill(os.getpid(), number)
+
+    return before
+
+
+SETTINGS = {
+    "student with average": {"config": train_config(ema_decay=0.8, checkpoint_seconds=0.0)},
+    "student, cosine, warm-up": {
+        "config": train_config(
+            checkpoint_seconds=0.0, optimizer={"lr": 1e-3, "schedule": "cosine", "warmup_iterations": 3}
+        )
+    },
+    "teacher with drop path": {"config": train_config(checkpoint_seconds=0.0), "family": "mask2former"},
+    "semi-supervised": {
+        "config": train_config(
+            checkpoint_seconds=0.0, strategy="semi_supervised", unlabeled_batch=2, ema_decay=0.8, select="last"
+        ),
+        "strategy": semi_supervised,
+    },
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
+def test_a_run_that_died_ends_like_one_that_did_not(setting, make_trainer):
+    whole = make_trainer(place="whole", **setting)
+    expected = everything(whole, whole.fit())
+    with pytest.raises(MachineGone):
+        make_trainer(before=raise_at(4), **setting).fit()
+    resumed = make_trainer(**setting)
+    assert everything(resumed, resumed.fit()) == expected
+    assert resumed.hooked.steps == [4, 5]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("at", [0, 3, 5], ids=["first", "middle", "last"])
+def test_a_signal_ends_the_step_and_loses_nothing(at, number, make_trainer, tmp_path):
+    """No checkpoint is due by time; the signal makes one."""
+    setting = {"config": train_config(ema_decay=0.8)}
+    whole = make_trainer(place="whole", **setting)
+    expected = everything(whole, whole.fit())
+    stopped = make_trainer(before=signal_at(at, number), **setting)
+    with pytest.raises(Interrupted, match="run the same command again"):
+        stopped.fit()
+    assert stopped.hooked.steps == list(range(at + 1))
+    assert stopped.hooked.closed == 1
+    resumed = make_trainer(**setting)
+    assert everything(resumed, resumed.fit()) == expected
+    assert resumed.hooked.steps == list(range(at + 1, 6))
+    notes = [json.loads(line) for line in (tmp_path / "progress" / "distill.jsonl").read_text().splitlines()]
+    assert [item["detail"] for item in notes if item["kind"] == "note"] == [f"resumed at iteration {at + 1} of 6"]
+
+
+def test_between_two_checkpoints_only_the_steps_since_the_first_are_lost(make_trainer):
+    whole = make_trainer(place="whole")
+    expected = everything(whole, whole.fit())
+    with pytest.raises(MachineGone):
+        make_trainer(before=raise_at(4)).fit()
+    resumed = make_trainer()
+    assert everything(resumed, resumed.fit()) == expected
+    assert resumed.hooked.steps == list(range(6))
+
+
+def test_the_seed_decides_and_the_global_generator_does_not(make_trainer):
+    outcomes = []
+    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.manual_seed(len(outcomes))
+        trainer = make_trainer(place=place, seed=seed)
+        outcomes.append(everything(trainer, trainer.fit()))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0] != outcomes[2]  # the points of the criterion; the batches are the loader's
+
+
+def scripted(*scores: float) -> Callable[[torch.nn.Module], float]:
+    remaining = list(scores)
+    return lambda model: remaining.pop(0)
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.5])
+@pytest.mark.parametrize(("select", "wanted", "score"), [("best", 4, 30.0), ("last", 6, 20.0)])
+def test_the_selected_weights_are_delivered(select, wanted, score, ema_decay, make_trainer):
+    config = train_config(val_every=2, select=select, ema_decay=ema_decay)
+    kept = {}
+
+    def validate(model):
+        assert not model.training
+        step = 2 * (len(kept) + 1)
+        kept[step] = final_logits(model, pixels())[1]
+        return {2: 10.0, 4: 30.0, 6: 20.0}[step]
+
+    trainer = make_trainer(config, validate=validate)
+    outcome = trainer.fit()
+    assert outcome.val_score == score
+    assert outcome.state.best_step == 4
+    assert not outcome.model.training
+    assert torch.equal(final_logits(outcome.model, pixels())[1], kept[wanted])
+    assert not torch.equal(kept[4], kept[6])
+    assert outcome.state.curves["val/mask_ap"] == [(2, 10.0), (4, 30.0), (6, 20.0)]
+
+
+def test_of_equal_scores_the_first_is_the_best(make_trainer):
+    outcome = make_trainer(train_config(val_every=2), validate=scripted(0.0, 0.0, 0.0)).fit()
+    assert (outcome.state.best_step, outcome.val_score) == (2, 0.0)
+
+
+def test_the_average_is_delivered_and_follows_its_formula(make_trainer):
+    config = train_config(iterations=3, ema_decay=0.75, select="last")
+    snapshots = []
+    trainer = make_trainer(config)
+    step = trainer._strategy.step
+    trainer._strategy.step = lambda model, number: (
+        snapshots.append(model.class_head.weight.clone()) or step(model, number)
+    )
+    outcome = trainer.fit()
+    weights = [*snapshots[1:], trainer._model.class_head.weight]
+    expected = weights[0]
+    for value in weights[1:]:
+        expected = 0.75 * expected + 0.25 * value
+    assert torch.allclose(outcome.model.class_head.weight, expected, atol=1e-7)
+    assert outcome.model is not trainer._model
+
+
+def test_a_loss_that_is_not_finite_names_its_terms(make_trainer):
+    def explode(model, step):
+        value = next(model.parameters()).sum()
+        return StepTerms({"sup_mask": value * float("nan"), "sup_class": value * 0 + 1.5})
+
+    trainer = make_trainer()
+    trainer.hooked.step = explode
+    before = trainer._model.class_head.weight.clone()
+    with pytest.raises(UserError, match=r"not finite at iteration 0 \(sup_mask=nan, sup_class=1.5\); lower") as caught:
+        trainer.fit()
+    assert "\n" not in str(caught.value)
+    assert trainer.hooked.closed == 1
+    assert torch.equal(trainer._model.class_head.weight, before)
+
+
+def test_gradients_are_clipped_to_the_configured_norm(make_trainer):
+    norms = []
+    trainer = make_trainer(train_config(iterations=2, optimizer={"clip_grad_norm": 0.01}))
+    trainer._optimizer.register_step_pre_hook(
+        lambda *_: norms.append(
+            float(torch.stack([p.grad.norm() for p in trainer._model.parameters() if p.grad is not None]).norm())
+        )
+    )
+    outcome = trainer.fit()
+    assert norms == pytest.approx([0.01, 0.01], rel=1e-3)
+    assert all(value > 0.01 for _, value in outcome.state.curves["grad_norm"])  # as it was before clipping
+
+
+def test_a_frozen_encoder_stays_as_it_was(make_trainer):
+    trainer = make_trainer(train_config(optimizer={"lr": 1e-2, "backbone_lr_multiplier": 0.0}, select="last"))
+    outcome, fresh = trainer.fit(), tiny_model()
+    for ours, theirs in zip(outcome.model.encoder.parameters(), fresh.encoder.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert not torch.equal(outcome.model.class_head.weight, fresh.class_head.weight)
+
+
+def test_curves_and_the_run_get_the_same_points(make_trainer):
+    recorder = Recorder()
+    outcome = make_trainer(train_config(log_every=4, val_every=4), run=recorder).fit()
+    logged = ["loss/sup_class", "loss/sup_mask", "loss/sup_dice", "loss/total", "grad_norm", "learning_rate"]
+    assert outcome.state.curves.keys() == {*logged, "val/mask_ap"}
+    for name, points in outcome.state.curves.items():
+        assert [step for step, _ in points] == [4, 6]  # at the interval, and at the end
+        assert [(step, name) for step, _ in points] == [item for item in recorder.points if item[1] == name]
+    curves = outcome.state.curves
+    parts = zip(*(curves[f"loss/sup_{name}"] for name in ("class", "mask", "dice")), strict=True)
+    assert [sum(value for _, value in point) for point in parts] == pytest.approx(
+        [value for _, value in curves["loss/total"]]
+    )
+
+
+def test_progress_tells_how_far_the_run_is(make_trainer, tmp_path):
+    make_trainer(train_config(), validate=scripted(1.0, 2.0)).fit()
+    records = [json.loads(line) for line in (tmp_path / "progress" / "distill.jsonl").read_text().splitlines()]
+    last = records[-1]
+    assert (last["kind"], last["done"], last["total"], last["unit"]) == ("update", 6, 6, "iterations")
+    assert last["figures"].keys() == {"loss", "val_mask_ap"}
+
+
+def test_training_learns(make_trainer):
+    config = train_config(iterations=30, labeled_batch=4, val_every=30, optimizer={"lr": 3e-3, "clip_grad_norm": 1.0})
+    curve = make_trainer(config).fit().state.curves["loss/total"]
+    losses = [value for _, value in curve]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
