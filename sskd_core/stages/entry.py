@@ -137,12 +137,6 @@ def _follow_up(job: _Job, manifest: Manifest) -> None:
         getattr(code.load(), code.on_cached)(manifest, job.store, job.experiment.tracking)
 
 
-def _check_cached(job: _Job, manifest: Manifest) -> None:
-    code = implementation(job.node.stage, worker=job.worker is not None)
-    if code.checks_when_cached:
-        code.load().on_cached(manifest, job.store, job.experiment.tracking)
-
-
 def _execute(job: _Job) -> Manifest:
     code = implementation(job.node.stage, worker=job.worker is not None)
     _set_threads(job.experiment.threads, code.uses_torch)
@@ -213,6 +207,7 @@ def _tracked(job: _Job) -> Iterator[TrackingRun]:
         experiment.storage,
     )
     try:
+        _describe(job, run)
         yield run
     except BaseException as error:
         run.close("KILLED" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "FAILED")
@@ -220,27 +215,27 @@ def _tracked(job: _Job) -> Iterator[TrackingRun]:
     run.close("FINISHED")
 
 
+def _describe(job: _Job, run: TrackingRun) -> None:
+    """Log what a stage is about to do."""
+    run.log_params(_flat(job.config.fingerprint_dict()))
+    run.set_tags({"sskd.seed": str(job.experiment.seed)})
+    for name, item in job.inputs.items():
+        run.log_input(name, item.uri, item.digest, context=job.node.stage)
+
+
 def _track(job: _Job, run: TrackingRun, manifest: Manifest) -> None:
     """Log what the manifest says, and tell the parent run where this manifest and those before it are.
 
     A stage whose result was found opens no run; the next stage that does work, or the report, names it instead.
     """
-    from sskd_core.tracking.open import record_stage
+    from sskd_core.tracking.open import record_stages
 
-    experiment, key = job.experiment, pipeline_key(job.experiment)
-
-    def record(node: str, item: Manifest) -> None:
-        record_stage(experiment.tracking, key, node, item, experiment.storage)
-
+    known = {job.node.inputs[name]: item for name, item in job.inputs.items()}
     if job.node != REPORT:
-        run.log_params(_flat(manifest.config))
         run.log_metrics(manifest.metrics)
-        run.set_tags({"sskd.manifest": manifest.uri, "sskd.digest": manifest.digest})
-        for name, item in job.inputs.items():
-            run.log_input(name, item.uri, item.digest, context=job.node.stage)
-        record_stage(experiment.tracking, key, job.node.name, manifest, experiment.storage)
-    for name, item in job.inputs.items():
-        record_stage(experiment.tracking, key, job.node.inputs[name], item, experiment.storage)
+        run.set_tags({"sskd.manifest.uri": manifest.uri, "sskd.manifest.digest": manifest.digest})
+        known[job.node.name] = manifest
+    record_stages(job.experiment.tracking, pipeline_key(job.experiment), known, job.experiment.storage)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,30 +5,52 @@ MLflow is imported here and nowhere above, late, because it costs a second.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from sskd_core.config.storage import StorageConfig
 from sskd_core.config.tracking import TrackingConfig
-from sskd_core.errors import UserError
+from sskd_core.errors import SskdError, UserError
+from sskd_core.tracking.embedded import opening
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 RUN_VARIABLE = "MLFLOW_RUN_ID"
-_SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+_DEFAULTS = {
+    # A server that is down must be told of in seconds; MLflow's own default is minutes of retries.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 
-def resolved_mode(config: TrackingConfig) -> str:
-    """Return `own`, `injected` or `off`; `auto` is decided by whether the platform has opened a run."""
+def resolved_mode(config: TrackingConfig) -> Literal["own", "injected", "off"]:
+    """Return the mode that holds; `auto` is decided by whether the platform has opened a run.
+
+    Raises:
+        UserError: mode `injected` without a run of the platform.
+    """
     if config.mode == "auto":
         return "injected" if os.environ.get(RUN_VARIABLE) else "own"
     if config.mode == "injected" and not os.environ.get(RUN_VARIABLE):
         raise UserError(f"tracking.mode is 'injected' but the platform has set no {RUN_VARIABLE}; use 'auto' or 'own'")
     return config.mode
+
+
+def configure_mlflow(storage: StorageConfig) -> None:
+    """Set what MLflow reads from the environment: patience, no telemetry, and the store of the artifacts."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if storage.endpoint_url is not None:
+        os.environ["MLFLOW_S3_ENDPOINT_URL"] = storage.endpoint_url
+        os.environ["MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE"] = storage.addressing_style
+    for logger in ("alembic", "mlflow"):
+        logging.getLogger(logger).setLevel(logging.WARNING)
 
 
 def connect(config: TrackingConfig, storage: StorageConfig) -> MlflowClient:
@@ -41,56 +63,76 @@ def connect(config: TrackingConfig, storage: StorageConfig) -> MlflowClient:
     Raises:
         UserError: no URI, a secret over plain http, or no answer.
     """
-    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = config.uri or os.environ.get(URI_VARIABLE)
     if not uri:
-        raise UserError("no MLflow server: set tracking.uri or MLFLOW_TRACKING_URI, or tracking.mode: off")
+        raise UserError(f"no MLflow server: set tracking.uri or {URI_VARIABLE}, or tracking.mode: off")
+    configure_mlflow(storage)
     _refuse_open_line(uri)
-    if storage.endpoint_url is not None:
-        os.environ["MLFLOW_S3_ENDPOINT_URL"] = storage.endpoint_url
-    # A server that is down must be told of in seconds; the default is minutes of retries.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
     try:
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        client.search_experiments(max_results=1)
-    except MlflowException as error:
-        raise UserError(f"MLflow at {_shown(uri)} does not answer: {str(error).splitlines()[0]}") from None
+        with opening(uri):
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            client.search_experiments(max_results=1)
+    except SskdError:
+        raise
+    except Exception as error:  # a driver's own errors come through MLflow as they are
+        raise UserError(f"MLflow at {_shown(uri)} does not answer: {first_line(error)}") from None
     return client
 
 
 def experiment_id(client: MlflowClient, config: TrackingConfig, storage: StorageConfig) -> str:
-    """Return the id of the configured MLflow experiment, which is created with its artifacts below the store's root."""
+    """Return the id of the configured MLflow experiment, which is created with its artifacts below the store's root.
+
+    Raises:
+        UserError: the experiment was deleted.
+    """
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(config.experiment)
     if found is None:
         try:
-            created: str = client.create_experiment(
-                config.experiment, artifact_location=f"{storage.root}/mlflow/{config.experiment}"
-            )
-            return created
-        except MlflowException:  # somebody else was first
+            return str(client.create_experiment(config.experiment, artifact_location=f"{storage.root}/mlflow"))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
             found = client.get_experiment_by_name(config.experiment)
-    if found.lifecycle_stage != "active":
+    if found is None or found.lifecycle_stage != "active":
         raise UserError(f"MLflow experiment '{config.experiment}' is deleted; restore it or set tracking.experiment")
-    number: str = found.experiment_id
-    return number
+    return str(found.experiment_id)
+
+
+def first_line(error: Exception) -> str:
+    """Return an error of MLflow in one line; it likes to append SQL and stack traces."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _refuse_open_line(uri: str) -> None:
     parts = urlsplit(uri)
-    if parts.scheme != "http" or parts.hostname in _LOOPBACK:
+    if parts.scheme != "http" or _is_loopback(parts.hostname or ""):
         return
-    secret = next((name for name in _SECRETS if os.environ.get(name)), "a password" if parts.password else None)
+    secret = "a password" if parts.password else _configured_secret()
     if secret:
         raise UserError(f"refusing to send {secret} to {_shown(uri)} over plain http; use an https tracking URI")
 
 
+def _configured_secret() -> str | None:
+    """Name the secret that MLflow would send, from its environment or its credentials file."""
+    from mlflow.utils.credentials import read_mlflow_creds
+
+    if os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        return "MLFLOW_TRACKING_TOKEN"
+    return "the MLflow password" if read_mlflow_creds().password else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _shown(uri: str) -> str:
+    """Return the URI without user and password."""
     parts = urlsplit(uri)
-    return uri if parts.password is None else uri.replace(f"{parts.username}:{parts.password}@", "")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

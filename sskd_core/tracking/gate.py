@@ -1,4 +1,4 @@
-"""The promotion gate: rules over figures, each with a verdict and a reason. Pure; moving the alias is the registry's."""
+"""The promotion gate: rules over figures, each with a verdict and a reason. Moving the alias is the registry's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sskd_core.config.finish import GateConfig
-from sskd_core.storage.manifest import Manifest
+from sskd_core.storage.manifest import InputRef, Manifest
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,54 @@ class GateRecord:
         return {"passed": self.passed, "rules": [asdict(rule) for rule in self.rules]}
 
 
-def judge(config: GateConfig, evaluation: Manifest, onnx: Manifest) -> GateRecord:
+def judge(config: GateConfig, student: Manifest, evaluation: Manifest, onnx: Manifest) -> GateRecord:
     """Judge the refined student.
 
     Args:
         config: the limits, AP in points.
+        student: of the `refine` stage, whose network is up for promotion.
         evaluation: of the `evaluate` stage.
-        onnx: of the `export_onnx` stage, which has proven the file equal to PyTorch.
+        onnx: of the `export_onnx` stage, which has compared the file with PyTorch.
     """
     refined = evaluation.metrics["refined_student/mask_ap"]
     supervised = evaluation.metrics["supervised_student/mask_ap"]
     split = str(evaluation.facts["split"])
-    return GateRecord([_floor(config, refined, split), _gain(config, refined, supervised, split), _parity(onnx)])
+    return GateRecord(
+        [
+            _comparable(student, evaluation, onnx),
+            _floor(config, refined, split),
+            _gain(config, refined, supervised, split),
+            _parity(onnx),
+        ]
+    )
+
+
+def _comparable(student: Manifest, evaluation: Manifest, onnx: Manifest) -> Rule:
+    """All figures must speak of this student and of one test set, which selection has not seen."""
+    judged = InputRef(uri=student.uri, digest=student.digest)
+    split = evaluation.facts["split"]
+    if evaluation.inputs.get("refined_student") != judged:
+        problem = "the evaluated network is not this student"
+    elif onnx.inputs.get("student") != judged:
+        problem = "the exported network is not this student"
+    elif len({_digest(item, "data") for item in (student, evaluation, onnx)}) > 1:
+        problem = "training, evaluation and export saw different data sets"
+    elif split != "test":
+        problem = f"the figures are of the split '{split}', on which the student was selected"
+    else:
+        problem = ""
+    evaluator = evaluation.facts["evaluator"]
+    return Rule(
+        "comparable",
+        not problem,
+        {},
+        problem or f"both students were measured on the same test split by {evaluator}, and this one was exported",
+    )
+
+
+def _digest(manifest: Manifest, name: str) -> str | None:
+    item = manifest.inputs.get(name)
+    return None if item is None else item.digest
 
 
 def _floor(config: GateConfig, refined: float, split: str) -> Rule:
@@ -82,13 +118,14 @@ def _gain(config: GateConfig, refined: float, supervised: float, split: str) -> 
 def _parity(onnx: Manifest) -> Rule:
     difference = onnx.metrics["mask_ap_difference"]
     limit = float(onnx.config["max_ap_difference"])
+    passed = difference <= limit
     return Rule(
         "onnx_parity",
-        difference <= limit,
+        passed,
         {
             "mask_ap_difference": difference,
             "limit": limit,
             "max_mask_logit_difference": onnx.metrics["max_mask_logit_difference"],
         },
-        f"onnxruntime and PyTorch differ by {difference:.3f} mask AP, the limit is {limit}",
+        f"onnxruntime and PyTorch differ by {difference:.3f} mask AP, {'within' if passed else 'beyond'} {limit}",
     )

@@ -1,23 +1,27 @@
 """From the champion back to the images: which data, labels, teacher, configuration and code made a model.
 
 Starts from nothing but the registry's alias. Every manifest on the way is read by digest, so an answer is either what
-was true when the model was made, or an error.
+was true when the model was made, or an error. The short form of the answer is also among the tags of the version, for
+whoever can reach MLflow and not the store.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.errors import UserError
-from sskd_core.storage.manifest import Manifest
+from sskd_core.storage.manifest import InputRef, Manifest
 from sskd_core.storage.store import ObjectStore
 from sskd_core.tracking.client import connect
 from sskd_core.tracking.registry import version_of
 
 MANIFEST_TAG = "sskd.manifest."
 """Tags `sskd.manifest.<input>` of a version hold `<uri> <digest>` of the manifests that it was registered from."""
+ANSWERS = ("images", "labels", "teachers", "code", "runs")
+"""Keys of `answers`, each a tag `sskd.lineage.<key>` of a version."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,14 @@ class Step:
         stage: its name.
         uri: of its manifest.
         digest: likewise.
-        inputs: input name -> digest of the manifest that was read.
+        inputs: input name -> digest of the manifest that was read; the edges of the graph.
         config: the settings that mattered.
+        config_digest: of `config`.
         code_digest: of the code that ran.
         run_id: MLflow run.
         licences: that hold from here on.
         facts: what the stage recorded.
+        metrics: likewise.
         outputs: name -> URI of what it wrote.
     """
 
@@ -42,29 +48,28 @@ class Step:
     digest: str
     inputs: dict[str, str]
     config: dict[str, Any]
+    config_digest: str
     code_digest: str
     run_id: str | None
     licences: list[str]
     facts: dict[str, Any]
+    metrics: dict[str, float]
     outputs: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """A registered version and every stage behind it, the version's own first."""
+    """A registered version and every stage behind it, each before those that it read."""
 
     name: str
     version: str
+    alias: str
     tags: dict[str, str]
-    steps: list[Step] = field(default_factory=list)
+    steps: list[Step]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
-
-    def stages(self, name: str) -> list[Step]:
-        """Return the steps of one stage."""
-        return [step for step in self.steps if step.stage == name]
+        """Return plain JSON values: the version, the answers, and all steps."""
+        return {**asdict(self), **answers(self.steps)}
 
 
 def champion_lineage(tracking: TrackingConfig, store: ObjectStore, alias: str = "champion") -> Lineage:
@@ -74,20 +79,91 @@ def champion_lineage(tracking: TrackingConfig, store: ObjectStore, alias: str = 
         UserError: no version has the alias.
         IntegrityError: a manifest on the way is not the one that was used.
     """
-    client = connect(tracking, store.config)
-    found = version_of(client, tracking.registered_model, alias)
+    name = tracking.registered_model
+    found = version_of(connect(tracking, store.config), name, alias)
     if found is None:
-        raise UserError(f"no version of model '{tracking.registered_model}' has the alias '{alias}'")
+        raise UserError(f"no version of model '{name}' has the alias '{alias}'")
     origins = [value.split(" ") for key, value in sorted(found.tags.items()) if key.startswith(MANIFEST_TAG)]
+    if not origins:
+        raise UserError(f"version {found.version} of model '{name}' was not registered by sskd: it names no manifest")
+    references = [InputRef(uri=uri, digest=digest) for uri, digest in origins]
+    return Lineage(name, str(found.version), alias, dict(found.tags), trace(references, store))
+
+
+def trace(origins: Iterable[InputRef], store: ObjectStore) -> list[Step]:
+    """Read the manifests behind `origins`, each once and verified.
+
+    Raises:
+        IntegrityError: a manifest is not the one that its reader used.
+        StorageError: it is gone.
+    """
     steps: dict[str, Step] = {}
-    waiting = [(uri, digest) for uri, digest in origins]
+    waiting = list(origins)
     while waiting:
-        uri, digest = waiting.pop(0)
-        if digest not in steps:
-            manifest = store.manifest(uri, digest)
-            steps[digest] = _step(manifest)
-            waiting += [(item.uri, item.digest) for item in manifest.inputs.values()]
-    return Lineage(tracking.registered_model, str(found.version), dict(found.tags), list(steps.values()))
+        reference = waiting.pop(0)
+        if reference.digest not in steps:
+            manifest = store.manifest(reference.uri, reference.digest)
+            steps[reference.digest] = _step(manifest)
+            waiting += manifest.inputs.values()
+    return list(steps.values())
+
+
+def answers(steps: Iterable[Step]) -> dict[str, Any]:
+    """Return the short form, small enough for tags.
+
+    Args:
+        steps: of `trace`.
+
+    Returns:
+        `images`: by split, their number, where the index lies and its digest. `labels`: where the pseudo-labels lie,
+        how many, and the fingerprint of the teacher that gave them. `teachers`: initial weights, their digest and
+        licence, and the stage that adapted them. `code`: digests. `runs`: MLflow runs by stage, whose parameters are
+        the configuration. `licences`: all that the model inherits.
+    """
+    every = list(steps)
+    return {
+        "images": [_images(step) for step in every if step.stage == "prepare"],
+        "labels": [_labels(step) for step in every if step.stage == "pseudo_label"],
+        "teachers": [_teacher(step) for step in every if step.stage == "adapt_teacher"],
+        "code": sorted({step.code_digest for step in every}),
+        "runs": [
+            {"stage": step.stage, "manifest": step.uri, "config": step.config_digest, "run": step.run_id}
+            for step in every
+        ],
+        "licences": sorted({licence for step in every for licence in step.licences}),
+    }
+
+
+def _images(step: Step) -> dict[str, Any]:
+    folder = step.uri.rpartition("/")[0]
+    digests: Mapping[str, str] = step.facts.get("digests", {})
+    counts: Mapping[str, Mapping[str, int]] = step.facts["counts"]
+    return {
+        split: {"images": count["images"], "index": f"{folder}/images/{split}", "digest": digests.get(split)}
+        for split, count in counts.items()
+    }
+
+
+def _labels(step: Step) -> dict[str, Any]:
+    return {
+        "manifest": step.uri,
+        "shards": f"{step.uri.rpartition('/')[0]}/shards",
+        "count": step.facts["shards"],
+        "instances": int(step.metrics["instances"]),
+        "teacher": step.inputs["teacher"],
+    }
+
+
+def _teacher(step: Step) -> dict[str, Any]:
+    model = step.config["model"]
+    return {
+        "manifest": step.uri,
+        "digest": step.digest,
+        "family": model["family"],
+        "weights": model.get("weights") or model.get("encoder_weights"),
+        "weights_digest": model.get("weights_digest"),
+        "licence": model["licence"],
+    }
 
 
 def _step(manifest: Manifest) -> Step:
@@ -97,9 +173,11 @@ def _step(manifest: Manifest) -> Step:
         digest=manifest.digest,
         inputs={name: item.digest for name, item in manifest.inputs.items()},
         config=manifest.config,
+        config_digest=manifest.config_digest,
         code_digest=manifest.code_digest,
         run_id=manifest.run_id,
         licences=manifest.licences,
         facts=manifest.facts,
+        metrics=manifest.metrics,
         outputs={item.name: item.uri for item in manifest.outputs},
     )

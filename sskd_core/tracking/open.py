@@ -1,15 +1,22 @@
-"""Opening the MLflow run of a stage: injected by the platform, our own below a parent, or none."""
+"""Opening the MLflow run of a stage: injected by the platform, our own below a parent, or none.
+
+All runs of the same work share one parent, which is found by a tag. A stage that was killed and runs again takes up
+its unfinished run.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sskd_core.config.storage import StorageConfig
 from sskd_core.config.tracking import TrackingConfig
+from sskd_core.errors import SskdError, UserError
 from sskd_core.storage.digest import code_digest
 from sskd_core.storage.manifest import Manifest
-from sskd_core.tracking.client import RUN_VARIABLE, connect, experiment_id, resolved_mode
+from sskd_core.tracking.client import RUN_VARIABLE, connect, experiment_id, first_line, resolved_mode
 from sskd_core.tracking.mlflow_run import MlflowRun
 from sskd_core.tracking.run import NullRun, TrackingRun
 
@@ -17,8 +24,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
+log = logging.getLogger(__name__)
 PIPELINE_TAG = "sskd.pipeline"
+FINGERPRINT_TAG = "sskd.fingerprint"
+PARENT_TAG = "mlflow.parentRunId"
 LAST_NODE = "register"
+_OLDEST_FIRST = ["attributes.start_time ASC", "attributes.run_id ASC"]
 
 
 def open_stage_run(
@@ -35,68 +46,99 @@ def open_stage_run(
         storage: where artifacts live.
 
     Raises:
-        UserError: the server cannot be reached.
+        UserError: the server cannot be reached, or does not know the run of the platform.
     """
     mode = resolved_mode(config)
     if mode == "off":
         return NullRun()
     client = connect(config, storage)
-    tags = {
-        "sskd.stage": stage,
-        "sskd.node": node,
-        "sskd.fingerprint": fingerprint,
-        "sskd.code_digest": code_digest(),
-    }
     if mode == "injected":
-        run = MlflowRun(client, os.environ[RUN_VARIABLE], owned=False)
+        run = MlflowRun(client, _injected(client), owned=False, node=node)
     else:
-        run = MlflowRun(client, _nested(client, config, storage, pipeline_key, node, fingerprint), owned=True)
-    run.set_tags(tags)
+        experiment = experiment_id(client, config, storage)
+        parent = _parent(client, experiment, pipeline_key)
+        client.update_run(parent, status="RUNNING")
+        nested = _nested(client, experiment, parent, node, fingerprint)
+        run = MlflowRun(client, nested, owned=True, parent=parent)
+    run.set_tags(
+        {"sskd.stage": stage, "sskd.node": node, FINGERPRINT_TAG: fingerprint, "sskd.code_digest": code_digest()}
+    )
     return run
 
 
-def record_stage(
-    config: TrackingConfig, pipeline_key: str, node: str, manifest: Manifest, storage: StorageConfig
+def record_stages(
+    config: TrackingConfig, pipeline_key: str, manifests: Mapping[str, Manifest], storage: StorageConfig
 ) -> None:
-    """Tell the parent run where a stage's manifest is; done for results that were found, too."""
+    """Tell the run of the whole pipeline where manifests are; also for results that were found and not made.
+
+    What it already says is not written again. The results stand in the store, so a server that has gone away is only
+    worth a warning.
+
+    Args:
+        config: mode and server.
+        pipeline_key: as for `open_stage_run`.
+        manifests: by node. With that of `register` among them, our own run of the pipeline is finished.
+        storage: where artifacts live.
+    """
     mode = resolved_mode(config)
-    if mode == "off":
+    if mode == "off" or not manifests:
         return
-    client = connect(config, storage)
-    if mode == "injected":
-        run_id = os.environ[RUN_VARIABLE]
-    else:
-        run_id = _parent(client, experiment_id(client, config, storage), pipeline_key)
+    try:
+        client = connect(config, storage)
+        if mode == "injected":
+            _record(client, _injected(client), manifests)
+        else:
+            parent = _parent(client, experiment_id(client, config, storage), pipeline_key)
+            _record(client, parent, manifests)
+            if LAST_NODE in manifests:
+                client.set_terminated(parent, status="FINISHED")
+    except Exception as error:
+        if isinstance(error, SskdError) and not isinstance(error, UserError):
+            raise
+        log.warning("MLflow was not told of %s: %s", ", ".join(manifests), first_line(error))
+
+
+def _record(client: MlflowClient, run_id: str, manifests: Mapping[str, Manifest]) -> None:
+    known = client.get_run(run_id).data.tags
     run = MlflowRun(client, run_id, owned=False)
-    run.set_tags({f"stage.{node}.manifest": manifest.uri, f"stage.{node}.digest": manifest.digest})
-    run.log_metrics({f"{node}/{name}": value for name, value in manifest.metrics.items()})
+    for node, manifest in manifests.items():
+        tags = {f"stage.{node}.manifest": manifest.uri, f"stage.{node}.digest": manifest.digest}
+        if any(known.get(key) != value for key, value in tags.items()):
+            run.set_tags(tags)
+            run.log_metrics({f"{node}/{name}": value for name, value in manifest.metrics.items()})
     run.close("FINISHED")
-    if mode == "own" and node == LAST_NODE:
-        client.set_terminated(run_id, status="FINISHED")
 
 
-def _nested(
-    client: MlflowClient,
-    config: TrackingConfig,
-    storage: StorageConfig,
-    pipeline_key: str,
-    node: str,
-    fingerprint: str,
-) -> str:
-    experiment = experiment_id(client, config, storage)
-    parent = _parent(client, experiment, pipeline_key)
-    wanted = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`sskd.fingerprint` = '{fingerprint}'"
+def _injected(client: MlflowClient) -> str:
+    from mlflow.exceptions import MlflowException
+
+    run_id = os.environ[RUN_VARIABLE]
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        raise UserError(f"{RUN_VARIABLE} names a run that MLflow does not have: {first_line(error)}") from None
+    return run_id
+
+
+def _nested(client: MlflowClient, experiment: str, parent: str, node: str, fingerprint: str) -> str:
+    """Return the unfinished run of a fingerprint, or a new one."""
+    wanted = f"tags.`{PARENT_TAG}` = '{parent}' and tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
     for run in client.search_runs([experiment], wanted):
         if run.info.status != "FINISHED":
             client.update_run(run.info.run_id, status="RUNNING")
             return str(run.info.run_id)
-    tags = {"mlflow.parentRunId": parent, "sskd.fingerprint": fingerprint}
+    tags = {PARENT_TAG: parent, FINGERPRINT_TAG: fingerprint}
     return str(client.create_run(experiment, tags=tags, run_name=node).info.run_id)
 
 
 def _parent(client: MlflowClient, experiment: str, pipeline_key: str) -> str:
-    found: list[Run] = client.search_runs([experiment], f"tags.`{PIPELINE_TAG}` = '{pipeline_key}'")
-    if found:
-        return str(found[0].info.run_id)
-    name = f"pipeline {pipeline_key.removeprefix('sha256:')[:8]}"
-    return str(client.create_run(experiment, tags={PIPELINE_TAG: pipeline_key}, run_name=name).info.run_id)
+    """Find or create the run of the pipeline. Of several stages that create one at once, all keep the oldest."""
+    wanted = f"tags.`{PIPELINE_TAG}` = '{pipeline_key}'"
+    found: list[Run] = client.search_runs([experiment], wanted, order_by=_OLDEST_FIRST)
+    if not found:
+        name = f"pipeline {pipeline_key.removeprefix('sha256:')[:8]}"
+        created = client.create_run(experiment, tags={PIPELINE_TAG: pipeline_key}, run_name=name).info.run_id
+        found = client.search_runs([experiment], wanted, order_by=_OLDEST_FIRST)
+        if found[0].info.run_id != created:
+            client.delete_run(created)
+    return str(found[0].info.run_id)

@@ -1,0 +1,114 @@
+"""The manifests of a pipeline that has come as far as the export, in a real store, with figures of one's choice."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from sskd_core.config.experiment import NODES
+from sskd_core.storage.digest import digest_json
+from sskd_core.storage.manifest import MEDIA_TYPE, InputRef, Manifest, ObjectRef
+from sskd_core.storage.store import ObjectStore
+
+CLASSES = ["disc", "box"]
+MODEL = {"family": "mask2former", "weights": "builtin:base", "encoder_weights": None, "weights_digest": None}
+COUNTS = {"unlabeled": {"images": 60}, "labeled": {"images": 4}, "val": {"images": 2}, "test": {"images": 2}}
+
+
+def tiny_onnx(scale: float = 2.0) -> bytes:
+    """Return a network that multiplies `pixels` [batch, 3] by a number."""
+    weights = helper.make_tensor("scale", TensorProto.FLOAT, [], [scale])
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["pixels", "scale"], ["logits"])],
+        "tiny",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def pixels() -> np.ndarray:
+    """Return an input of `tiny_onnx`."""
+    return np.array([[1.0, 2.0, 3.0]], dtype=np.float32)
+
+
+class FinishedPipeline:
+    """Commits the manifests of all nodes before `register`.
+
+    Args:
+        store: where.
+        refined: test mask AP of the refined student.
+        supervised: that of the supervised-only student.
+        name: makes another pipeline with other fingerprints.
+    """
+
+    def __init__(self, store: ObjectStore, refined: float = 40.0, supervised: float = 30.0, name: str = "first"):
+        self.store, self.name = store, name
+        self.manifests: dict[str, Manifest] = {}
+        details = self._details(refined, supervised)
+        for node in NODES:
+            if node.name != "register":
+                inputs = {key: self.manifests[source] for key, source in node.inputs.items()}
+                self.manifests[node.name] = self._commit(node.name, node.stage, inputs, **details.get(node.name, {}))
+
+    def register_inputs(self) -> dict[str, Manifest]:
+        """Return what the `register` stage reads."""
+        return {key: self.manifests[source] for key, source in NODES[-1].inputs.items()}
+
+    def _details(self, refined: float, supervised: float) -> dict[str, dict[str, Any]]:
+        teacher = {"config": {"model": {**MODEL, "licence": "Apache-2.0"}, "seed": 0}, "licences": ["Apache-2.0"]}
+        student = {"config": {"model": {**MODEL, "licence": "MIT"}, "seed": 0}, "facts": {"classes": CLASSES}}
+        labels = {"facts": {"shards": 3}, "metrics": {"instances": 120.0}}
+        digests = {split: digest_json(split) for split in COUNTS}
+        return {
+            "prepare": {
+                "facts": {"classes": CLASSES, "counts": COUNTS, "digests": digests},
+                "licences": ["CC-BY-4.0"],
+            },
+            "adapt_teacher": teacher,
+            "self_train_teacher": teacher,
+            "pseudo_label": labels,
+            "relabel": labels,
+            "distill": student,
+            "refine": student,
+            "evaluate": {
+                "metrics": {"refined_student/mask_ap": refined, "supervised_student/mask_ap": supervised},
+                "facts": {"split": "test", "evaluator": "hotcoco 1.3.0"},
+            },
+            "export_onnx": {
+                "config": {"max_ap_difference": 0.1},
+                "metrics": {"mask_ap_difference": 0.01, "max_mask_logit_difference": 1e-5},
+                "files": {"onnx": tiny_onnx()},
+            },
+        }
+
+    def _commit(
+        self, node: str, stage: str, inputs: Mapping[str, Manifest], files: Mapping[str, bytes] = {}, **values: Any
+    ) -> Manifest:
+        prefix = f"{self.store.root}/stages/{stage}/{self.name}-{node}"
+        outputs: list[ObjectRef] = [
+            self.store.put_output(name, f"{prefix}/{name}", data) for name, data in files.items()
+        ]
+        inherited = {licence for item in inputs.values() for licence in item.licences}
+        manifest = Manifest(
+            stage=stage,
+            fingerprint=digest_json([self.name, node]),
+            inputs={key: InputRef(uri=item.uri, digest=item.digest) for key, item in inputs.items()},
+            outputs=outputs,
+            config_digest=digest_json(values.get("config", {})),
+            code_digest=digest_json("code"),
+            run_id=f"run-of-{node}",
+            created=dt.datetime(2025, 1, 1, tzinfo=dt.UTC),
+            uri=f"{prefix}/manifest.json",
+            **{**values, "licences": sorted(inherited | set(values.get("licences", [])))},
+        )
+        self.store.put(manifest.uri, manifest.to_bytes(), MEDIA_TYPE)
+        return manifest
