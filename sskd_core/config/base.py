@@ -38,9 +38,19 @@ class StrictModel(BaseModel):
         for name, field in type(self).model_fields.items():
             if any(isinstance(item, _RuntimeMarker) for item in field.metadata):
                 continue
-            value = getattr(self, name)
-            values[name] = value.fingerprint_dict() if isinstance(value, StrictModel) else dumped[name]
+            values[name] = _deciding(getattr(self, name), dumped[name])
         return values
+
+
+def _deciding(value: Any, dumped: Any) -> Any:
+    """Return `dumped`, the JSON form of `value`, without the `Runtime` fields of the models in it."""
+    if isinstance(value, StrictModel):
+        return value.fingerprint_dict()
+    if isinstance(value, (list, tuple)):
+        return [_deciding(*pair) for pair in zip(value, dumped, strict=True)]
+    if isinstance(value, dict):
+        return {key: _deciding(item, dumped[key]) for key, item in value.items()}
+    return dumped
 
 
 def validate(model: type[ModelT], values: Mapping[str, Any], where: str) -> ModelT:
@@ -57,7 +67,9 @@ def validate(model: type[ModelT], values: Mapping[str, Any], where: str) -> Mode
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(model, item) for item in error.errors(include_url=False)]
+        # An unknown key comes first: it is often the misspelt form of one that is then missing.
+        problems = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
+        lines = [_explain(model, item) for item in problems]
         more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
         raise ConfigError(f"{where}: {lines[0]}{more}") from None
 

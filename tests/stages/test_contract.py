@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sskd_core.config.base import Runtime, StrictModel
-from sskd_core.errors import UserError
+from sskd_core.errors import Interrupted, UserError
 from sskd_core.progress import Progress
 from sskd_core.stages import contract
 from sskd_core.stages.contract import StageContext, StageResult, execute, find, stage_fingerprint, stage_prefix
@@ -114,6 +114,30 @@ def test_without_reuse_the_work_is_done_anew_and_replaces(run, store: ObjectStor
     second = run(reuse=False, work=lambda *_: StageResult([], facts={"a": 2}))
     assert second.uri == first.uri
     assert store.manifest(first.uri).facts["a"] == 2
+
+
+@pytest.mark.parametrize("error", [Interrupted("stopped"), RuntimeError("a defect"), KeyboardInterrupt()], ids=repr)
+def test_whatever_ends_a_stage_early_commits_nothing_and_the_next_run_does_the_work(run, store: ObjectStore, error):
+    def stop(config, inputs, context):
+        context.store.put(f"{context.prefix}/half", b"done")
+        raise error
+
+    with pytest.raises(type(error)):
+        run(work=stop)
+    assert find(store, "toy", stage_fingerprint("toy", Settings(), {})) is None
+    assert run().facts["a"] == 1
+
+
+def test_a_manifest_that_carries_bytes_is_refused_and_what_was_made_is_kept(run, store: ObjectStore):
+    cleaned = []
+
+    def work(config, inputs, context):
+        return StageResult([], facts={"mask": "x" * 100_000}, cleanup=lambda: cleaned.append(True))
+
+    with pytest.raises(ValueError, match=r"manifest of stage toy has 10.* bytes, more than 100000"):
+        run(work=work)
+    assert find(store, "toy", stage_fingerprint("toy", Settings(), {})) is None
+    assert cleaned == []
 
 
 def test_cleanup_comes_after_the_commit(run, store: ObjectStore):

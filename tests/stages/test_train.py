@@ -1,0 +1,186 @@
+"""The training stages on a real data set in the real store, through the contract."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from engine_fixtures import INPUT, model_config, train_config
+
+from sskd_core.config.data import PrepareConfig
+from sskd_core.config.train import TrainStageConfig
+from sskd_core.data.dataset import Dataset
+from sskd_core.data.masks import encode_mask, mask_area, mask_bbox
+from sskd_core.data.records import Instance, LabeledImage
+from sskd_core.errors import ConfigError, Interrupted
+from sskd_core.labels.schema import encode_shard
+from sskd_core.models.trained import CONFIG, WEIGHTS, load_trained
+from sskd_core.progress import Progress
+from sskd_core.stages import contract, prepare, train
+from sskd_core.stages.contract import StageContext, execute, find, stage_fingerprint, stage_prefix
+from sskd_core.storage.manifest import Manifest
+from sskd_core.storage.store import ObjectStore
+from sskd_core.strategies.supervised import Supervised
+from sskd_core.tracking.run import NullRun
+from tests.micro import micro_data
+
+
+def stage_config(role="student", family="dinov2_dpt", **values) -> TrainStageConfig:
+    values = {"iterations": 4, "val_every": 2, **values}
+    return TrainStageConfig(role=role, model=model_config(family, licence="Apache-2.0"), train=train_config(**values))
+
+
+class Stages:
+    """Runs stages in one store."""
+
+    def __init__(self, store: ObjectStore, workdir: Path) -> None:
+        self.store, self.workdir = store, workdir
+
+    def context(self, stage: str, config, inputs, run=None) -> StageContext:
+        """Return the context of a stage, as `run_node` makes it."""
+        identity = stage_fingerprint(stage, config, inputs)
+        progress = Progress(stage, self.workdir / "progress")
+        prefix = stage_prefix(self.store, stage, identity)
+        return StageContext(self.store, run or NullRun(), progress, prefix, self.workdir, identity)
+
+    def train(self, config, inputs, stage="distill", run=None) -> Manifest:
+        """Train through the contract."""
+        return execute(stage, train.run, config, inputs, self.context(stage, config, inputs, run))
+
+    def checkpoints(self) -> list[str]:
+        """Return the names of the checkpoint objects that are there."""
+        names = [item.uri.rsplit("/", 2)[1:] for item in self.store.list(f"{self.store.root}/stages/distill")]
+        return [name for folder, name in names if folder == "checkpoint"]
+
+
+@pytest.fixture
+def stages(store: ObjectStore, tmp_path: Path) -> Stages:
+    return Stages(store, tmp_path)
+
+
+@pytest.fixture
+def data(stages: Stages) -> Manifest:
+    """The manifest of a prepared data set."""
+    config = PrepareConfig(data=micro_data(stages.store))
+    return execute("prepare", prepare.run, config, {}, stages.context("prepare", config, {}))
+
+
+@pytest.fixture
+def labels(data: Manifest, stages: Stages) -> Manifest:
+    """Pseudo-labels: a square in the middle of every unlabelled image but the first."""
+    images = []
+    for number, record in enumerate(Dataset.load(data, stages.store).images("unlabeled")):
+        mask = torch.zeros(record.height, record.width, dtype=torch.bool)
+        mask[20:60, 30:80] = True
+        rle = encode_mask(mask.numpy())
+        found = Instance(1, rle, score=0.9, bbox=mask_bbox(rle), area=float(mask_area(rle)))
+        images.append(LabeledImage(record.image_id, record.width, record.height, [found] if number else []))
+    uri = f"{stages.store.root}/stages/pseudo_label/x"
+    shard = stages.store.put_output("shards/00000", f"{uri}/0.parquet", encode_shard(images, labeller="test"))
+    own = {"stage": "pseudo_label", "outputs": [shard], "uri": f"{uri}/manifest.json", "licences": ["CC0-1.0"]}
+    return data.model_copy(update=own)
+
+
+@pytest.mark.parametrize(("role", "family"), [("student", "dinov2_dpt"), ("teacher", "mask2former")])
+def test_the_manifest_names_a_network_that_can_be_built(role, family, stages, data):
+    config = stage_config(role, family)
+    manifest = stages.train(config, {"data": data})
+    assert [ref.name for ref in manifest.outputs] == [CONFIG, WEIGHTS, "curves"]
+    model = load_trained(manifest, stages.store)
+    assert model.classes == manifest.facts["classes"] == data.facts["classes"]
+    assert model.input == INPUT
+    assert manifest.facts["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert manifest.facts["role"] == role
+    assert manifest.facts["iterations"] == 4
+    assert manifest.facts["best_iteration"] in (2, 4)
+    assert manifest.config["model"]["family"] == family
+    assert set(manifest.licences) == {"Apache-2.0", *data.licences}
+    curves = json.loads(stages.store.read(manifest.output("curves")))["series"]
+    assert [step for step, _ in curves["val/mask_ap"]] == [2, 4]
+    assert manifest.metrics == {"val_mask_ap": max(value for _, value in curves["val/mask_ap"])}
+
+
+def test_nothing_but_the_result_is_left(stages, data):
+    manifest = stages.train(stage_config(checkpoint_seconds=0.0), {"data": data})
+    left = {item.uri for item in stages.store.list(f"{stages.store.root}/stages/distill")}
+    assert left == {manifest.uri, *(ref.uri for ref in manifest.outputs)}
+
+
+def test_a_second_run_returns_the_first_manifest_without_work(stages, data, monkeypatch):
+    config = stage_config()
+    first = stages.train(config, {"data": data})
+    monkeypatch.setattr(train, "build_model", None)
+    assert stages.train(config, {"data": data}) == first
+    # How often it is logged changes no weights.
+    calmer = config.model_copy(update={"train": config.train.model_copy(update={"log_every": 100})})
+    assert stages.train(calmer, {"data": data}) == first
+
+
+def test_pseudo_labels_are_learnt_from(stages, data, labels):
+    config = stage_config(strategy="semi_supervised", unlabeled_batch=2)
+    manifest = stages.train(config, {"data": data, "labels": labels})
+    curves = json.loads(stages.store.read(manifest.output("curves")))["series"]
+    assert {"loss/semi_class", "loss/semi_mask", "loss/sup_mask", "semi_to_sup_ratio"} <= curves.keys()
+    assert any(value > 0 for _, value in curves["pseudo_instances_per_image"])
+    assert "CC0-1.0" in manifest.licences
+
+
+def test_without_pseudo_labels_semi_supervision_is_refused(stages, data):
+    config = stage_config(strategy="semi_supervised", unlabeled_batch=2)
+    with pytest.raises(ConfigError, match="needs pseudo-labels; pass the manifest of pseudo_label as 'labels'"):
+        stages.train(config, {"data": data})
+    assert list(stages.store.list(f"{stages.store.root}/stages/distill")) == []
+
+
+def test_refinement_goes_on_from_the_student_of_its_input(stages, data):
+    student = stages.train(stage_config(), {"data": data})
+    config = stage_config(iterations=1, select="last", optimizer={"lr": 1e-12})
+    refined = stages.train(config, {"data": data, "student": student}, stage="refine")
+    before, after = (load_trained(item, stages.store).state_dict() for item in (student, refined))
+    weights = [name for name in before if "running_" not in name and "num_batches" not in name]
+    assert all(torch.allclose(before[name], after[name], atol=1e-9) for name in weights)
+
+
+class StopsAt(NullRun):
+    """Sends this process a SIGTERM when the losses of a step are logged."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def log_metrics(self, metrics, step=None):
+        if step == self.step and "loss/total" in metrics:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_an_interrupted_stage_ends_as_if_it_had_not_been(stages, data, tmp_path):
+    config, inputs = stage_config(ema_decay=0.9), {"data": data}
+    with pytest.raises(Interrupted):
+        stages.train(config, inputs, run=StopsAt(3))
+    assert find(stages.store, "distill", stage_fingerprint("distill", config, inputs)) is None
+    assert "latest.safetensors" in stages.checkpoints()
+    resumed = stages.train(config, inputs)
+    own = {"root": f"{stages.store.root}-whole", "read_roots": [stages.store.root]}
+    whole = Stages(ObjectStore(stages.store.config.model_copy(update=own)), tmp_path).train(config, inputs)
+    assert [ref.digest for ref in resumed.outputs] == [ref.digest for ref in whole.outputs]
+    assert resumed.metrics == whole.metrics
+    assert stages.checkpoints() == []
+
+
+def test_death_between_training_and_commit_costs_no_training(stages, data, monkeypatch):
+    config, inputs = stage_config(checkpoint_seconds=0.0), {"data": data}
+
+    def die(*arguments):
+        raise RuntimeError("the machine went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(contract, "commit", die)
+        with pytest.raises(RuntimeError):
+            stages.train(config, inputs)
+    assert stages.checkpoints() == ["best.safetensors", "latest.safetensors"]
+    monkeypatch.setattr(Supervised, "step", die)
+    assert stages.train(config, inputs).facts["iterations"] == 4
+    assert stages.checkpoints() == []
