@@ -15,8 +15,8 @@ from typing import Any
 import typer
 
 from sskd_core.cli import compile as compile_command
-from sskd_core.cli import describe, doctor, labels, predict, pretrain, run, schema, services, stage
-from sskd_core.errors import DataError, Interrupted, UserError
+from sskd_core.cli import describe, doctor, labels, lineage, predict, pretrain, run, schema, services, stage
+from sskd_core.errors import DataError, Interrupted, SskdError, UserError
 
 _PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     "Run": {"demo": run.demo, "run": run.run, "stage": stage.stage, "pretrain": pretrain.pretrain},
@@ -25,6 +25,7 @@ _PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "schema": schema.schema,
         "doctor": doctor.doctor,
         "predict": predict.predict,
+        "lineage": lineage.lineage,
     },
     "Deploy": {"compile": compile_command.compile_},
 }
@@ -56,6 +57,9 @@ def main() -> None:
 
         print_problems(error.problems if isinstance(error, DataError) else [str(error)])
         sys.exit(2)
+    except SskdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
