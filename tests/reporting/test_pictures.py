@@ -36,6 +36,14 @@ def test_the_picture_survives():
     assert np.abs(shown.astype(int) - pixels).max() <= 12
 
 
+def test_thin_coloured_lines_keep_their_colour():
+    pixels = np.full((32, 32, 3), 128, np.uint8)
+    pixels[:, 15] = (255, 20, 20)
+    shown = np.array(Image.open(io.BytesIO(base64.b64decode(_uri(_png(pixels)).partition(",")[2]))))
+    assert shown[:, 15, 0].min() > 225
+    assert shown[:, 15, 1].max() < 60
+
+
 def test_equal_pictures_give_equal_bytes():
     data = _png(np.zeros((5, 7, 3), np.uint8))
     assert _uri(data) == _uri(data)
