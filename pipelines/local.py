@@ -17,6 +17,7 @@ from kfp import local
 from pipelines.sskd import sskd
 from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.stages.component import EXIT_INTERRUPTED, STOP_VARIABLE
+from sskd_core.stages.entry import SHARED_VARIABLE
 
 
 def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> Path:
@@ -35,6 +36,7 @@ def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> Path:
     # Said of every image that is not called 'python' and of every setting that only a cluster knows.
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="kfp.local")
     warnings.filterwarnings("ignore", message=".*no effect in the current local runner.*")
+    os.environ[SHARED_VARIABLE] = "1"
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True)
     task = sskd(experiment=experiment.model_dump_json(), label_workers=list(range(experiment.label_workers)))
     return Path(task.outputs["Output"].path)

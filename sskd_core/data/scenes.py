@@ -23,7 +23,7 @@ CLASSES = ("disc", "square", "triangle", "star", "ring", "cross")
 HEIGHT, WIDTH = 96, 128
 _SUPERSAMPLE = 3
 _MIN_VISIBLE = 40
-_TARGET_HUE = 60.0
+_TARGET_HUE = 70.0
 _DOMAINS: dict[Domain, int] = {"source": 0, "target": 1}
 
 

@@ -28,6 +28,8 @@ from sskd_core.storage.store import ObjectStore
 if TYPE_CHECKING:
     from sskd_core.tracking.run import TrackingRun
 
+SHARED_VARIABLE = "SSKD_SHARED_MACHINE"
+"""Set by a runner whose tasks share one machine."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -139,7 +141,7 @@ def _follow_up(job: _Job, manifest: Manifest) -> None:
 
 def _execute(job: _Job) -> Manifest:
     code = implementation(job.node.stage, worker=job.worker is not None)
-    _set_threads(job.experiment.threads, code.uses_torch)
+    _set_threads(_threads(job), code.uses_torch)
     module = code.load()
     part = None if job.worker is None else module.part_name(job.config)
     with _tracked(job) as run, TemporaryDirectory(prefix="sskd-") as scratch:
@@ -158,6 +160,17 @@ def _execute(job: _Job) -> Manifest:
         if job.worker is None:
             _track(job, run, manifest)
         return manifest
+
+
+def _threads(job: _Job) -> int | None:
+    """Return the CPU threads of this stage; None leaves it to the libraries.
+
+    Workers that run side by side on one machine would each take all cores and wait for each other.
+    """
+    threads, workers = job.experiment.threads, job.experiment.label_workers
+    if threads is None and job.worker is not None and os.environ.get(SHARED_VARIABLE) and workers > 1:
+        return max(1, (os.cpu_count() or 1) // workers)
+    return threads
 
 
 def _set_threads(threads: int | None, uses_torch: bool) -> None:

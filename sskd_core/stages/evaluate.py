@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from sskd_core.config.base import validate
 from sskd_core.config.finish import EvaluateConfig
@@ -101,6 +102,7 @@ def run(
             "images": len(dataset.images(config.split)),
             "evaluator": evaluator_name(),
             "device": str(default_device()),
+            "versions": {name: version(name) for name in ("torch", "transformers")},
         },
     )
 
