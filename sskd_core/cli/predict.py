@@ -6,15 +6,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sskd_core.cli.options import DEFAULT_STATE_DIR, Json, Settings, StateDir
-
-if TYPE_CHECKING:
-    from sskd_core.config.tracking import TrackingConfig
-    from sskd_core.storage.store import ObjectStore
 
 
 def predict(
@@ -82,27 +78,9 @@ def _local_model(model: str, experiment: str | None, state_dir: Path) -> Iterato
         store = ObjectStore(opened)
         local = Path(scratch) / "model.onnx"
         if model.startswith("models:/"):
-            local.write_bytes(_registered(model, resolve_tracking(tracking, state_dir), store))
+            from sskd_core.tracking.registry import read_model
+
+            local.write_bytes(read_model(model, resolve_tracking(tracking, state_dir), store))
         else:
             local.write_bytes(store.get(model))
         yield local
-
-
-def _registered(model: str, tracking: TrackingConfig, store: ObjectStore) -> bytes:
-    """Read the ONNX file of the version that an alias points at, verified by the digests in its tags."""
-    from sskd_core.errors import UserError
-    from sskd_core.tracking.client import connect
-    from sskd_core.tracking.lineage import MANIFEST_TAG
-    from sskd_core.tracking.registry import version_of
-
-    name, separator, alias = model.removeprefix("models:/").partition("@")
-    if not name or not separator or not alias:
-        raise UserError(f"{model}: write it as models:/NAME@ALIAS, for instance models:/sskd-student@champion")
-    version = version_of(connect(tracking, store.config), name, alias)
-    if version is None:
-        raise UserError(f"{model}: no such model or alias in the registry at {tracking.uri}")
-    origin = version.tags.get(f"{MANIFEST_TAG}onnx", "")
-    uri, _, digest = origin.partition(" ")
-    if not digest:
-        raise UserError(f"{model}: version {version.version} was not registered by sskd: it names no ONNX manifest")
-    return store.read(store.manifest(uri, digest).output("onnx"))

@@ -25,6 +25,7 @@ SURFACE = {
     "schema": "",
     "doctor": "--experiment/-e --state-dir --json",
     "predict": "MODEL IMAGES... --output/-o --score --experiment/-e --state-dir --json",
+    "lineage": "ALIAS --experiment/-e --state-dir --json",
     "compile": "--output/-o --image --json",
     "labels inspect": "MANIFEST --sheet --experiment/-e --state-dir --json",
     "services up": "--state-dir --json",

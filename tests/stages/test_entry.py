@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from sskd_core.config.experiment import NODES, ExperimentConfig
-from sskd_core.errors import ConfigError, DataError, IntegrityError, Interrupted, StorageError
+from sskd_core.config.tracking import TrackingConfig
+from sskd_core.errors import ConfigError, DataError, IntegrityError, Interrupted, StorageError, UserError
 from sskd_core.progress import DIRECTORY_VARIABLE
 from sskd_core.stages import prepare
 from sskd_core.stages.entry import pipeline_key, run_node
 from sskd_core.stages.registry import REPORT, implementation
 from sskd_core.storage.store import ObjectStore
+from sskd_core.tracking.client import connect
 from tests.micro import micro_data, micro_experiment
 
 
@@ -130,6 +132,44 @@ def test_the_pipeline_key_follows_results_and_nothing_else(experiment: Experimen
     tracked = experiment.tracking.model_copy(update={"uri": "sqlite:///elsewhere.db"})
     assert changed(storage=moved) == changed(tracking=tracked) == changed(threads=7, label_workers=5) == key
     assert len({key, changed(name="other"), changed(seed=1)}) == 3
+
+
+def test_a_tracked_stage_says_what_it_does(experiment: ExperimentConfig, tracking: TrackingConfig):
+    tracked = experiment.model_copy(update={"tracking": tracking})
+    manifest = run_node(tracked, "prepare", {})
+    client = connect(tracking, experiment.storage)
+    run = client.get_run(manifest.run_id)
+    assert (run.info.run_name, run.info.status) == ("prepare", "FINISHED")
+    assert run.data.params["data.licence"] == str(experiment.data.licence)
+    assert run.data.metrics == manifest.metrics
+    assert run.data.tags["sskd.manifest.digest"] == manifest.digest
+    assert run.data.tags["sskd.seed"] == str(experiment.seed)
+    inputs = {item.dataset.name for item in run.inputs.dataset_inputs}
+    assert inputs == {"data.labeled", "data.unlabeled", "data.val", "data.test"}
+    parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+    assert parent.data.tags["sskd.pipeline"] == pipeline_key(tracked)
+    assert parent.data.tags["stage.prepare.manifest"] == manifest.uri
+
+
+def test_a_stage_that_fails_says_so_in_its_run(
+    experiment: ExperimentConfig, tracking: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(prepare, "run", lambda *_: {}["key"])
+    with pytest.raises(KeyError):
+        run_node(experiment.model_copy(update={"tracking": tracking}), "prepare", {})
+    client = connect(tracking, experiment.storage)
+    runs = client.search_runs([client.get_experiment_by_name(tracking.experiment).experiment_id])
+    assert [run.info.status for run in runs] == ["FAILED", "FAILED"]
+
+
+def test_tracking_that_does_not_answer_is_told_before_anything_runs(
+    experiment: ExperimentConfig, store: ObjectStore, records
+):
+    away = TrackingConfig(mode="own", uri="carrier-pigeon://roof")
+    with pytest.raises(UserError, match="MLflow at carrier-pigeon://roof does not answer"):
+        run_node(experiment.model_copy(update={"tracking": away}), "prepare", {})
+    assert records("prepare")[-1]["status"] == "refused"
+    assert not list(store.list(f"{store.root}/stages"))
 
 
 def test_every_node_has_its_code():
