@@ -22,6 +22,8 @@ MAX_POINTS = 160
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 44
 _TICKS = 5
 _DOTS = 12
+_LEAST_EXPONENT = -2
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SAME, _TINY = 1e-9, 1e-30
 
 Points = Sequence[tuple[float, float]]
@@ -133,8 +135,14 @@ def nice_ticks(low: float, high: float, wanted: int = _TICKS) -> list[float]:
     return [round(number * step, digits) for number in range(first, last + 1)]
 
 
+def power_of_ten(ticks: Sequence[float]) -> int:
+    """Return the exponent to take out of an axis whose numbers are too small to be written beside it, else 0."""
+    exponent = math.floor(math.log10(max(abs(tick) for tick in ticks)))
+    return exponent if exponent < _LEAST_EXPONENT else 0
+
+
 def tick_text(value: float) -> str:
-    """Return a tick's number: `0.25`, `1500`, `20k`, `2e-05`."""
+    """Return a tick's number: `0.25`, `1500`, `20k`."""
     return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
@@ -153,15 +161,18 @@ def _frame(
     x = _Scale([tick for tick in x_ticks if x_low <= tick <= x_high], x_low, x_high, _LEFT, right)
     y = _Scale(y_ticks, y_ticks[0], y_ticks[-1], bottom, _TOP)
     root = picture(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", "chart")
+    exponent = power_of_ten(y_ticks)
     for tick in y.ticks:
         add(root, "line", "rule" if tick else "rule zero", x1=_LEFT, x2=right, y1=y(tick), y2=y(tick))
-        add(root, "text", "tick", tick_text(tick), x=_LEFT - 7, y=y(tick) + 4, text_anchor="end")
+        text = tick_text(tick / 10.0**exponent)
+        add(root, "text", "tick", text, x=_LEFT - 7, y=y(tick) + 4, text_anchor="end")
     for tick in x.ticks:
         anchor = "end" if x(tick) > right - 8 else "middle"
         add(root, "text", "tick", tick_text(tick), x=min(x(tick), right), y=bottom + 17, text_anchor=anchor)
     add(root, "text", "axis", x_label, x=(_LEFT + right) / 2, y=HEIGHT - 6, text_anchor="middle")
     middle = (_TOP + bottom) / 2
-    add(root, "text", "axis", y_label, x=12, y=middle, text_anchor="middle", transform=f"rotate(-90 12 {middle:g})")
+    scaled = f"{y_label} (\N{MULTIPLICATION SIGN}10{str(exponent).translate(_SUPERSCRIPT)})" if exponent else y_label
+    add(root, "text", "axis", scaled, x=12, y=middle, text_anchor="middle", transform=f"rotate(-90 12 {middle:g})")
     return root, x, y
 
 

@@ -121,8 +121,13 @@ def test_thinning_keeps_bounds_and_end(ys):
     assert [x for x, _ in kept] == sorted(x for x, _ in kept)
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(0, "0"), (0.25, "0.25"), (1500, "1500"), (20_000, "20k"), (2e-5, "2e-05")]
-)
+@pytest.mark.parametrize(("value", "text"), [(0, "0"), (0.25, "0.25"), (1500, "1500"), (20_000, "20k")])
 def test_tick_texts(value, text):
     assert tick_text(value) == text
+
+
+def test_small_numbers_share_a_power_of_ten():
+    root = _drawn(line_chart("rate", [Series("a", [(0, 8e-5), (100, 0.0)])], "iteration", "learning rate"))
+    texts = [item.text for item in root.iter("text")]
+    assert texts[:5] == ["0", "2", "4", "6", "8"]
+    assert texts[-1] == "learning rate (\N{MULTIPLICATION SIGN}10⁻⁵)"
