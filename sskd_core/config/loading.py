@@ -171,7 +171,8 @@ def _with_declared_roots(experiment: ExperimentConfig) -> ExperimentConfig:
     data = experiment.data
     sources = [source for source in (data.labeled, data.val, data.test) if source is not None]
     named = [location for source in sources for location in (source.annotations, source.images)] + data.unlabeled
-    named += [location for model in (experiment.teacher, experiment.student) if (location := model.weights or model.encoder_weights)]
+    weights = [model.weights or model.encoder_weights for model in (experiment.teacher, experiment.student)]
+    named += [location for location in weights if location]
     storage = experiment.storage
     roots = [*storage.read_roots, *(location for location in named if location.startswith("s3://"))]
     declared = storage.model_copy(update={"read_roots": list(dict.fromkeys(roots))})

@@ -213,8 +213,8 @@ _CARD = """# Pre-trained weights
 
 {part} of family `{family}`, {count} parameters in half precision, licence {licence}.
 
-- **Data**: {scenes} rendered scenes of the *source* domain (`sskd_core/data/scenes.py`, seed {seed}), objects on crops of
-  the two photographs that scikit-learn ships. No scene of the target domain, to which the demo adapts.
+- **Data**: {scenes} rendered scenes of the *source* domain (`sskd_core/data/scenes.py`, seed {seed}), objects on crops
+  of the two photographs that scikit-learn ships. No scene of the target domain, to which the demo adapts.
 - **Command**: `{command}`
 - **Run**: {iterations} iterations, batch {batch}, seed {seed}, torch {torch}, CPU.
 - **Result**: {result}
