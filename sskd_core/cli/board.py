@@ -155,9 +155,12 @@ class Board:
         return min(broken, key=lambda state: state.ended or 0.0, default=None)
 
     def _new_records(self, path: Path) -> list[dict[str, Any]]:
+        seen = self._read.get(path, 0)
+        if path.stat().st_size == seen:
+            return []
         with path.open("rb") as stream:
-            stream.seek(self._read.get(path, 0))
+            stream.seek(seen)
             data = stream.read()
         complete = data[: data.rfind(b"\n") + 1]
-        self._read[path] = self._read.get(path, 0) + len(complete)
+        self._read[path] = seen + len(complete)
         return [json.loads(line) for line in complete.splitlines()]

@@ -28,7 +28,7 @@ from sskd_core.interrupt import stopped_by
 from sskd_core.progress import DIRECTORY_VARIABLE
 from sskd_core.storage.manifest import Manifest
 
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.25
 _GENTLE_SIGNALS = 2
 
 

@@ -22,6 +22,7 @@ import psutil
 import pytest
 import yaml
 
+from sskd_core.config.loading import read_mapping
 from sskd_core.config.storage import StorageConfig
 from sskd_core.data.demo import DemoSizes, write_demo_dataset
 from sskd_core.reporting.results import Results
@@ -32,7 +33,8 @@ from tests.micro import FILE
 SSKD = str(Path(sys.executable).parent / "sskd")
 BUCKET, PREFIX = "another-bucket", "team/models"
 SIZES = DemoSizes(labeled=4, unlabeled=6, val=2, test=2)
-PATIENCE = 300
+PATIENCE = 900
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 
 @dataclasses.dataclass
@@ -79,7 +81,7 @@ def write_site(endpoint: StorageConfig, folder: Path, prefix: str) -> Site:
     outside = ObjectStore(endpoint.model_copy(update={"root": f"s3://{BUCKET}/cameras"}))
     found = write_demo_dataset(outside, seed=0, sizes=SIZES)
     base = found.unlabeled[0].removesuffix("/unlabeled/images")
-    values = yaml.safe_load(FILE.read_text())
+    values = read_mapping(FILE)
     values["data"] = {
         split: {"annotations": f"{split}/annotations.json", "images": f"{split}/images"}
         for split in ("labeled", "val", "test")
