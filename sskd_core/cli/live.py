@@ -25,7 +25,7 @@ _MARKS: dict[Status, tuple[str, str]] = {
     "interrupted": ("■", "yellow"),
 }
 _PLAIN_SECONDS = 15.0
-_BAR_WIDTH = 24
+_BAR_WIDTH = 12
 
 
 class View(Protocol):
@@ -111,28 +111,31 @@ class PlainView:
 
 
 def table(board: Board, now: float) -> Table:
-    """Draw the board.
+    """Draw the board; 80 columns are enough for all but the figures.
 
     Args:
         board: the states.
         now: seconds since the epoch, for the time that running nodes have taken.
     """
-    drawn = Table.grid(padding=(0, 1))
-    drawn.add_column()
-    drawn.add_column(no_wrap=True)
+    drawn = Table.grid(padding=(0, 1), expand=True)
+    drawn.add_column(width=1)
+    drawn.add_column(no_wrap=True, min_width=max(len(name) for name in board.nodes))
     drawn.add_column(width=_BAR_WIDTH)
-    for _ in range(4):
-        drawn.add_column(no_wrap=True)
+    drawn.add_column(no_wrap=True, justify="right")
+    drawn.add_column(no_wrap=True, justify="right")
+    drawn.add_column(no_wrap=True, justify="right")
+    drawn.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for state in board.nodes.values():
         mark, style = _MARKS[state.status]
+        running = state.status == "running"
         drawn.add_row(
             Text(mark, style),
             Text(state.name, style if state.status != "done" else ""),
             _middle(state),
-            Text(_taken(state, now), "dim"),
-            Text(_speed(state), "dim"),
-            Text(_left(state)),
-            Text(_figures(state) or state.note, "dim", overflow="ellipsis"),
+            Text(f"{state.done}/{state.total}" if running and state.total else "", "dim"),
+            Text(f"{state.rate:.3g}/s" if running and state.rate > 0 else "", "dim"),
+            Text(_left(state) or _taken(state, now), "" if running else "dim"),
+            Text(_figures(state) or state.note, "dim"),
         )
     return drawn
 
@@ -140,9 +143,8 @@ def table(board: Board, now: float) -> Table:
 def _middle(state: NodeState) -> ProgressBar | Text:
     if state.status == "running" and state.total:
         return ProgressBar(total=state.total, completed=state.done, width=_BAR_WIDTH)
-    if state.status == "running":
-        return Text("starting", "dim")
-    return Text({"done": "", "cached": "done before", "waiting": ""}.get(state.status, state.status), "dim")
+    texts = {"running": "starting", "done": "", "waiting": "", "cached": "done before"}
+    return Text(texts.get(state.status, state.status), "dim")
 
 
 def _taken(state: NodeState, now: float) -> str:

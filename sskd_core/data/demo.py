@@ -31,7 +31,7 @@ _CATEGORY_IDS = [1 + 3 * index for index in range(len(CLASSES))]
 class DemoSizes(StrictModel):
     """Images a split."""
 
-    labeled: int = Field(40, ge=1)
+    labeled: int = Field(24, ge=1)
     unlabeled: int = Field(800, ge=1)
     val: int = Field(60, ge=1)
     test: int = Field(200, ge=1)

@@ -144,7 +144,8 @@ def _composite(
     shadow_layer = Image.fromarray((np.roll(coverage, (2, 2), axis=(0, 1)) * 255).astype(np.uint8))
     shadow = np.asarray(shadow_layer.filter(ImageFilter.GaussianBlur(2)), dtype=np.float64) / 255.0
     canvas = canvas * (1.0 - 0.35 * shadow)[..., None]
-    return canvas * (1.0 - coverage)[..., None] + np.clip(surface, 0, 255) * coverage[..., None]
+    painted: NDArray[np.float64] = canvas * (1.0 - coverage)[..., None] + np.clip(surface, 0, 255) * coverage[..., None]
+    return painted
 
 
 def _colours(rng: np.random.Generator, category: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -177,7 +178,9 @@ def _shift(rng: np.random.Generator, canvas: NDArray[np.float64]) -> NDArray[np.
     values = np.asarray(soft, dtype=np.float64) @ _hue_rotation(_TARGET_HUE).T
     values = (values - 128.0) * rng.uniform(0.6, 0.8) + 128.0 + rng.uniform(0, 25)
     falloff = np.linspace(rng.uniform(0.7, 0.9), rng.uniform(1.0, 1.15), WIDTH)
-    return values * falloff[None, :, None] + rng.normal(0.0, rng.uniform(5.0, 9.0), size=values.shape)
+    noise = rng.normal(0.0, rng.uniform(5.0, 9.0), size=values.shape)
+    shifted: NDArray[np.float64] = values * falloff[None, :, None] + noise
+    return shifted
 
 
 def _hue_rotation(degrees: float) -> NDArray[np.float64]:
@@ -185,4 +188,6 @@ def _hue_rotation(degrees: float) -> NDArray[np.float64]:
     angle = np.deg2rad(degrees)
     axis = np.full(3, 1 / np.sqrt(3))
     cross = np.cross(np.eye(3), axis)
-    return np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * np.outer(axis, axis)
+    along: NDArray[np.float64] = (1 - np.cos(angle)) * np.outer(axis, axis)
+    along += np.cos(angle) * np.eye(3) + np.sin(angle) * cross
+    return along

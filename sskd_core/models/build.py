@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerForUniversalSegmentation
 
 from sskd_core.config.base import StrictModel, validate
 from sskd_core.config.model import ModelConfig
 from sskd_core.errors import ConfigError
 from sskd_core.models.dinov2_dpt import Dinov2Dpt
-from sskd_core.models.mask2former import Mask2Former, Mask2FormerForUniversalSegmentation, network_config
+from sskd_core.models.mask2former import Mask2Former, network_config
 from sskd_core.models.protocol import SegmentationModel
 from sskd_core.models.published import to_installed_names
 from sskd_core.models.weights import WeightFolder, copy_into, open_weights

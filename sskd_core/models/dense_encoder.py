@@ -54,7 +54,8 @@ class DenseEncoder(SegmentationModel):
 
     def encoder_module(self) -> nn.Module:
         """Return the part that is delivered."""
-        return self.encoder
+        encoder: nn.Module = self.encoder
+        return encoder
 
 
 @torch.inference_mode()

@@ -104,7 +104,8 @@ class Dinov2Dpt(SegmentationModel):
 
     def encoder_module(self) -> nn.Module:
         """Return the ViT, for weights that hold an encoder alone."""
-        return self.encoder
+        encoder: nn.Module = self.encoder
+        return encoder
 
     def _initialise_decoder(self) -> None:
         """Initialise as Mask2Former does: Xavier in the attention layers and projections, normal in the queries."""

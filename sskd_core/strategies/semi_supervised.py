@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from sskd_core.data.loader import BatchLoader
 from sskd_core.losses.set_criterion import SetCriterion
@@ -41,7 +42,7 @@ class SemiSupervised:
         pseudo = self._criterion(rows(output, slice(split, None)), targets_of(unlabeled, output.encoder_features))
         losses = {f"sup_{name}": value for name, value in supervised.items()}
         losses |= {f"semi_{name}": self._lambda_semi * value for name, value in pseudo.items()}
-        ratio = float(sum(pseudo.values()).detach()) / max(1e-9, float(sum(supervised.values()).detach()))
+        ratio = _total(pseudo) / max(1e-9, _total(supervised))
         return StepTerms(
             losses,
             {
@@ -54,3 +55,7 @@ class SemiSupervised:
         """Release both loaders."""
         self._labeled.close()
         self._unlabeled.close()
+
+
+def _total(terms: dict[str, Tensor]) -> float:
+    return sum(float(value.detach()) for value in terms.values())

@@ -54,7 +54,7 @@ def learning_rate(config: OptimizerConfig, step: int, iterations: int) -> float:
     done = (step - config.warmup_iterations) / max(1, iterations - config.warmup_iterations)
     match config.schedule:
         case "poly":
-            return config.lr * (1.0 - done) ** config.poly_power
+            return config.lr * math.pow(1.0 - done, config.poly_power)
         case "cosine":
             return config.lr * 0.5 * (1.0 + math.cos(math.pi * done))
         case "constant":
