@@ -46,6 +46,7 @@ def step(strategy, step=1):
     return strategy.step(tiny_model().eval(), step)
 
 
+@torch.no_grad()
 def test_each_half_is_scored_by_itself(make_strategy):
     make, criterion = make_strategy
     strategy = make()
@@ -63,6 +64,7 @@ def test_each_half_is_scored_by_itself(make_strategy):
     assert found.figures["semi_to_sup_ratio"] == pytest.approx(float(ratio), rel=1e-4)
 
 
+@torch.no_grad()
 def test_the_weight_scales_the_pseudo_terms_alone(make_strategy):
     make, _ = make_strategy
     one, three = step(make(1.0)), step(make(3.0))

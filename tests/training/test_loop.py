@@ -57,6 +57,7 @@ class Recorder(NullRun):
         self.points += [(step, name) for name in metrics]
 
 
+@torch.no_grad()
 def weights_score(model) -> float:
     """Score a network by its weights, so that equal scores mean equal weights."""
     return float(sum(parameter.double().abs().sum() for parameter in model.parameters())) % 100.0
