@@ -23,6 +23,10 @@ from sskd_core.storage.store import ObjectStore
 _RECORD_TYPE = "application/json"
 
 
+WORKERS = "workers"
+"""Folder below a stage's prefix in which each labelling worker leaves its own manifest."""
+
+
 class ShardRecord(StrictModel):
     """What stands beside a shard.
 

@@ -123,10 +123,12 @@ def gather(experiment: ExperimentConfig, manifests: Mapping[str, Manifest], read
 
 
 def _cost(manifest: Manifest) -> StageCost:
+    facts = manifest.facts
+    # A stage that fans out took as long as its slowest worker, and then what collecting took.
     return StageCost(
         stage=manifest.stage,
-        seconds=manifest.facts["seconds"],
-        peak_memory_mb=manifest.facts["peak_memory_mb"],
+        seconds=facts["seconds"] + facts.get("worker_seconds", 0.0),
+        peak_memory_mb=max(facts["peak_memory_mb"], facts.get("worker_peak_memory_mb", 0.0)),
         manifest=manifest.uri,
         digest=manifest.digest,
     )

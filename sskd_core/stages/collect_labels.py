@@ -17,7 +17,7 @@ from sskd_core.labels.schema import decode_shard
 from sskd_core.labels.sheet import choose_images, contact_sheet, spread_indices
 from sskd_core.labels.statistics import LabelStatistics, sum_statistics
 from sskd_core.labels.store import shard_outputs
-from sskd_core.labels.writer import ShardRecord, ShardSet, shard_count
+from sskd_core.labels.writer import WORKERS, ShardRecord, ShardSet, shard_count
 from sskd_core.stages.contract import StageContext, StageResult
 from sskd_core.storage.digest import canonical_json
 from sskd_core.storage.manifest import Manifest, ObjectRef
@@ -67,8 +67,18 @@ def run(config: PseudoLabelStageConfig, inputs: Mapping[str, Manifest], context:
         "class_histogram": statistics.class_histogram,
         "score_quantiles": statistics.score_quantiles,
         "rejected": statistics.rejected,
+        **_cost(context),
     }
     return StageResult(outputs=outputs, metrics=metrics, facts=facts)
+
+
+def _cost(context: StageContext) -> dict[str, float]:
+    """Return what the workers cost: the time of the slowest, as they run side by side, and the largest memory."""
+    found = [context.store.manifest(item.uri) for item in context.store.list(f"{context.prefix}/{WORKERS}")]
+    return {
+        "worker_seconds": max((item.facts["seconds"] for item in found), default=0.0),
+        "worker_peak_memory_mb": max((item.facts["peak_memory_mb"] for item in found), default=0.0),
+    }
 
 
 def _all_shards(count: int, context: StageContext) -> list[ShardRecord]:

@@ -24,7 +24,7 @@ from sskd_core.errors import ConfigError, UserError
 from sskd_core.interrupt import StopSignal
 from sskd_core.labels.filter import LabelFilter
 from sskd_core.labels.statistics import count_labels
-from sskd_core.labels.writer import ShardSet, shard_count
+from sskd_core.labels.writer import WORKERS, ShardSet, shard_count
 from sskd_core.progress import Progress
 from sskd_core.stages.contract import StageContext, StageResult
 from sskd_core.storage.manifest import Manifest
@@ -90,7 +90,7 @@ def run_worker(
 
 def part_name(config: PseudoLabelStageConfig) -> str:
     """Return the name of a worker's own manifest below the stage's prefix."""
-    return f"workers/{config.worker}-of-{config.workers}"
+    return f"{WORKERS}/{config.worker}-of-{config.workers}"
 
 
 def load_trained_teacher(

@@ -43,6 +43,8 @@ def test_the_manifest_leads_to_every_label(labelled):
         "class_drift": pytest.approx((abs(5 - 16 / 3) + abs(6 - 16 / 3) + abs(5 - 16 / 3)) / 16 / 2),
     }
     assert manifest.facts["class_histogram"] == {"disc": 5, "box": 6, "star": 5}
+    assert manifest.facts["worker_seconds"] > 0
+    assert manifest.facts["worker_peak_memory_mb"] > 0
     assert manifest.facts["labeller"] == labelling.inputs["teacher"].fingerprint
     assert manifest.licences == ["CC-BY-4.0"]
 
