@@ -245,7 +245,7 @@ def test_however_it_is_stopped_it_goes_on_and_ends_with_the_same_student(site: S
     done = site.sskd("run", "mine.yaml")
     assert done.returncode == 0, done.stderr
     first_steps.append(next(record["done"] for record in site.progress("distill") if record["kind"] == "update"))
-    assert first_steps[0] == 1
+    assert first_steps[0] <= blows[0][0]  # from the start; the first record comes after half a second
     assert all(after > step for after, (step, _) in zip(first_steps[1:], blows, strict=True)), first_steps
     again = site.manifest("distill")
     assert again.output("model/model.safetensors").digest == uninterrupted.output("model/model.safetensors").digest
