@@ -131,8 +131,9 @@ def _runner(folder: RunFolder) -> Iterator[subprocess.Popen[bytes]]:
         try:
             yield process
         finally:
-            # Whatever is left when the runner is gone, or when we leave early, has nobody to report to.
-            _send(process, signal.SIGTERM)
+            # Whatever is left when the runner broke, or when we leave early, has nobody to report to.
+            if process.returncode != 0:
+                _send(process, signal.SIGTERM)
 
 
 class _Signals:

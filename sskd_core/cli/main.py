@@ -46,7 +46,8 @@ app.add_typer(services.app, name="services", rich_help_panel="Deploy")
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    signal.signal(signal.SIGINT, _on_interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _on_signal)
     try:
         app()
     except Interrupted as error:
@@ -62,6 +63,6 @@ def main() -> None:
         sys.exit(1)
 
 
-def _on_interrupt(number: int, frame: FrameType | None) -> None:
-    # Not KeyboardInterrupt, which typer would turn into exit code 1.
-    raise Interrupted("stopped by Ctrl-C", number)
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    # Not KeyboardInterrupt, which typer would turn into exit code 1; and services that were started are stopped.
+    raise Interrupted(f"stopped by {signal.Signals(number).name}", number)

@@ -24,7 +24,7 @@ class Answer:
 @pytest.fixture
 def sskd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Answer]]:
     """Run `sskd` with arguments and return its exit code and output."""
-    earlier = signal.getsignal(signal.SIGINT)
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*arguments: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["sskd", *arguments])
@@ -39,4 +39,5 @@ def sskd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return Answer(code, captured.out, captured.err)
 
     yield run
-    signal.signal(signal.SIGINT, earlier)
+    for number, handler in earlier.items():
+        signal.signal(number, handler)

@@ -132,10 +132,11 @@ def test_an_interruption_has_the_code_of_its_signal(sskd: Callable, monkeypatch:
     assert sskd().code == 128 + number
 
 
-def test_ctrl_c_is_130(sskd: Callable, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(main, "app", lambda: signal.raise_signal(signal.SIGINT))
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command(sskd: Callable, monkeypatch: pytest.MonkeyPatch, number: int, code: int):
+    monkeypatch.setattr(main, "app", lambda: signal.raise_signal(number))
     answer = sskd()
-    assert answer.code == 130
+    assert answer.code == code
     assert "Traceback" not in answer.err
 
 
