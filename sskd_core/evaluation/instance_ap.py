@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sskd_core.data.records import Instance, LabeledImage
 from sskd_core.errors import DataError
+from sskd_core.evaluation.matches import THRESHOLDS, ClassMatches, truths_alone
 
 _IOU_50, _IOU_75 = 0, 5
 _ALL_AREAS = 0
@@ -68,24 +69,78 @@ def instance_ap(
     Raises:
         DataError: a prediction for an image that the truth does not hold.
     """
+    evaluation = _evaluated(truth, predictions, classes, max_detections)
+    return _nothing_found(truth, classes) if evaluation is None else _figures(evaluation, classes, len(truth))
+
+
+def instance_ap_and_matches(
+    truth: Mapping[str, LabeledImage],
+    predictions: Mapping[str, Sequence[Instance]],
+    classes: Sequence[str],
+    max_detections: int = 100,
+) -> tuple[InstanceAP, dict[str, list[ClassMatches]]]:
+    """Compute the mask AP of a split and what it rests on; arguments and errors are those of `instance_ap`.
+
+    Returns:
+        The figures, and for every image which detection found which object.
+    """
+    evaluation = _evaluated(truth, predictions, classes, max_detections)
+    if evaluation is None:
+        return _nothing_found(truth, classes), truths_alone(truth)
+    return _figures(evaluation, classes, len(truth)), _matches(evaluation, list(truth))
+
+
+def _evaluated(
+    truth: Mapping[str, LabeledImage],
+    predictions: Mapping[str, Sequence[Instance]],
+    classes: Sequence[str],
+    max_detections: int,
+) -> hotcoco.COCOeval | None:
+    """Match and accumulate; None without a prediction or without an object, which hotcoco does not take."""
     stray = sorted(set(predictions) - set(truth))
     if stray:
         raise DataError(f"prediction for image '{stray[0]}', which is not in the annotated split")
     numbers = {image_id: number for number, image_id in enumerate(truth, 1)}
     found = _detections(predictions, numbers)
     if not found or not any(image.instances for image in truth.values()):
-        return _nothing_found(truth, classes)
+        return None
     reference = hotcoco.COCO(_document(truth, numbers, classes))
     evaluation = hotcoco.COCOeval(reference, reference.load_res(found), "segm")
     evaluation.params.max_dets = [1, min(10, max_detections), max_detections]
     evaluation.evaluate()
     evaluation.accumulate()
+    return evaluation
+
+
+def _matches(evaluation: hotcoco.COCOeval, image_ids: Sequence[str]) -> dict[str, list[ClassMatches]]:
+    """Read hotcoco's matching: an entry for each image, class and area range that has anything."""
+    found: dict[str, list[ClassMatches]] = {image_id: [] for image_id in image_ids}
+    all_areas = evaluation.params.area_rng[_ALL_AREAS]
+    for entry in evaluation.eval_imgs:
+        if entry is not None and entry["aRng"] == all_areas:
+            found[image_ids[entry["image_id"] - 1]].append(_class_matches(entry))
+    return {image_id: sorted(items, key=lambda item: item.category) for image_id, items in found.items()}
+
+
+def _class_matches(entry: Mapping[str, Any]) -> ClassMatches:
+    bits = 1 << np.arange(THRESHOLDS)[:, None]
+    scores = np.asarray(entry["dtScores"], dtype=np.float64)
+    matched = np.asarray(entry["dtMatches"]).reshape(THRESHOLDS, scores.size) > 0
+    ignored = np.asarray(entry["dtIgnore"], dtype=np.bool_).reshape(THRESHOLDS, scores.size)
+    return ClassMatches(
+        category=entry["category_id"] - 1,
+        truths=int(np.sum(np.asarray(entry["gtIgnore"], dtype=np.bool_) == 0)),
+        scores=scores.tolist(),
+        matched=(matched * bits).sum(axis=0).tolist(),
+        ignored=(ignored * bits).sum(axis=0).tolist(),
+    )
+
+
+def _figures(evaluation: hotcoco.COCOeval, classes: Sequence[str], images: int) -> InstanceAP:
     assert evaluation.eval is not None
     # [IoU, recall, class, area, max detections]; -1 where a class does not occur in the truth.
-    return _figures(np.asarray(evaluation.eval["precision"])[:, :, :, _ALL_AREAS, -1], classes, len(truth))
+    precision = np.asarray(evaluation.eval["precision"])[:, :, :, _ALL_AREAS, -1]
 
-
-def _figures(precision: NDArray[np.float64], classes: Sequence[str], images: int) -> InstanceAP:
     def mean(part: NDArray[np.float64]) -> float | None:
         valid = part[part > -1]
         return None if valid.size == 0 else 100.0 * float(valid.mean())

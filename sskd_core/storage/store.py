@@ -80,13 +80,21 @@ class ObjectStore:
         directory = Path(config.cache_dir).expanduser() if config.cache_dir else None
         self._cache = ObjectCache(directory, int(config.cache_gb * _GIB))
 
-    def get(self, uri: str) -> bytes:
+    def get(self, uri: str, digest: str | None = None) -> bytes:
         """Return the bytes of an object.
+
+        Args:
+            uri: where it is.
+            digest: what its bytes must be, if known.
 
         Raises:
             StorageError: it does not exist, or the store failed.
+            IntegrityError: other bytes.
         """
-        return self._read_body(uri, lambda answer: answer["Body"].read())
+        data = self._read_body(uri, lambda answer: answer["Body"].read())
+        if digest is not None:
+            _verify(uri, data, digest)
+        return data
 
     def get_if_exists(self, uri: str) -> bytes | None:
         """Return the bytes of an object, or None when there is no such object."""
@@ -147,9 +155,7 @@ class ObjectStore:
         Raises:
             IntegrityError: they are not those that the reference names.
         """
-        data = self.get(ref.uri)
-        _verify(ref.uri, data, ref.digest)
-        return data
+        return self.get(ref.uri, ref.digest)
 
     def fetch(self, uri: str, digest: str) -> Path:
         """Return a verified, read-only local copy; open it at once, the cache may evict it later.
@@ -215,9 +221,7 @@ class ObjectStore:
         Raises:
             IntegrityError: other bytes, or not a manifest.
         """
-        data = self.get(uri)
-        if digest is not None:
-            _verify(uri, data, digest)
+        data = self.get(uri, digest)
         try:
             return Manifest.model_validate_json(data)
         except ValidationError as error:
