@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sskd_core.config.base import Runtime, StrictModel
 from sskd_core.config.data import DataConfig, PrepareConfig
-from sskd_core.config.finish import EvaluateConfig, ExportConfig, GateConfig, RegisterConfig
+from sskd_core.config.finish import EvaluateConfig, ExportConfig, RegisterConfig
+from sskd_core.config.gate import GateConfig
 from sskd_core.config.label import PseudoLabelConfig, PseudoLabelStageConfig
 from sskd_core.config.model import ModelConfig
 from sskd_core.config.storage import StorageConfig
@@ -110,6 +111,12 @@ class ExperimentConfig(StrictModel):
     stages: StagesConfig
     label_workers: Runtime[int] = Field(1, ge=1, le=100, description="parallel labelling tasks")
     threads: Runtime[int | None] = Field(None, ge=1, description="CPU threads a stage; null for all cores")
+
+    @model_validator(mode="after")
+    def _refined_by_annotations_alone(self) -> ExperimentConfig:
+        if self.stages.refine.strategy != "supervised" or self.stages.refine.lambda_pxl:
+            raise ValueError("stages.refine: refinement is supervised only; set strategy: supervised and lambda_pxl: 0")
+        return self
 
     def stage_config(self, name: str, worker: int = 0) -> StageConfig:
         """Cut the configuration of one node.

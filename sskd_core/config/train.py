@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from sskd_core.config.base import Runtime, StrictModel
+from sskd_core.config.contrast import PixelContrastConfig
 from sskd_core.config.model import ModelConfig
 
 
@@ -59,6 +60,8 @@ class TrainConfig(StrictModel):
     labeled_batch: int = Field(4, ge=1, description="labelled images a step")
     unlabeled_batch: int = Field(4, ge=0, description="pseudo-labelled images a step; 0 for `supervised`")
     lambda_semi: float = Field(1.0, ge=0, description="weight of the pseudo-label term")
+    lambda_pxl: float = Field(0.0, ge=0, description="weight of the pixel contrastive term; 0 leaves it out")
+    contrast: PixelContrastConfig = Field(default_factory=PixelContrastConfig)
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
     criterion: SetCriterionConfig = Field(default_factory=SetCriterionConfig)
@@ -76,6 +79,9 @@ class TrainConfig(StrictModel):
             raise ValueError("strategy 'semi_supervised' needs unlabeled_batch >= 1")
         if self.strategy == "supervised" and self.unlabeled_batch != 0:
             raise ValueError("strategy 'supervised' uses no pseudo-labels; set unlabeled_batch: 0")
+        alone = self.labeled_batch + self.unlabeled_batch < 2
+        if alone and self.lambda_pxl and self.contrast.negative_scope == "cross_image":
+            raise ValueError("negative_scope 'cross_image' needs at least two images a step; raise labeled_batch")
         return self
 
 

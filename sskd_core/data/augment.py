@@ -19,7 +19,7 @@ from sskd_core.data.preprocess import fit_size
 
 def weak_view(
     image: Tensor, masks: Tensor, size: InputConfig, config: AugmentConfig, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, tuple[int, int]]:
     """Make one weak view.
 
     Args:
@@ -30,8 +30,8 @@ def weak_view(
         rng: the only source of randomness.
 
     Returns:
-        The normalised image [3, H, W], padding 0 before normalisation, and the masks [n, H, W] as bool. A mask may
-        have become empty.
+        The normalised image [3, H, W], padding 0 before normalisation; the masks [n, H, W] as bool, of which some may
+        have become empty; and the (height, width) that is image and not padding.
     """
     image, masks = _scale(image, masks, size, rng.uniform(*config.scale))
     image, masks = _crop(image, masks, size, rng)
@@ -39,10 +39,11 @@ def weak_view(
         image, masks = image.flip(-1), masks.flip(-1)
     image = _jitter(image, config, rng)
     # Padding comes last, at the bottom and right, so that it looks as it does in inference.
-    pad = (0, size.width - image.shape[2], 0, size.height - image.shape[1])
+    content = (image.shape[1], image.shape[2])
+    pad = (0, size.width - content[1], 0, size.height - content[0])
     image, masks = functional.pad(image, pad), functional.pad(masks, pad)
     mean, std = torch.tensor(size.mean).view(3, 1, 1), torch.tensor(size.std).view(3, 1, 1)
-    return (image - mean) / std, masks
+    return (image - mean) / std, masks, content
 
 
 def _scale(image: Tensor, masks: Tensor, size: InputConfig, factor: float) -> tuple[Tensor, Tensor]:

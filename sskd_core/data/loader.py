@@ -61,11 +61,13 @@ class Batch:
         pixels: [B, 3, H, W], normalised.
         labels: per image, [n] int64.
         masks: per image, [n, H, W] float 0 or 1.
+        content: per image, the (height, width) at the top left that is image and not padding.
     """
 
     pixels: Tensor
     labels: list[Tensor]
     masks: list[Tensor]
+    content: list[tuple[int, int]]
 
     @property
     def instances(self) -> int:
@@ -179,11 +181,11 @@ class BatchLoader:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, indices: list[int], step: int) -> Batch:
-        pixels, labels, masks = [], [], []
+        pixels, labels, masks, contents = [], [], [], []
         for place, index in enumerate(indices):
             example = self._examples[index]
             rng = generator(self._seed, "augment", self._stream, step, place)
-            view, view_masks = weak_view(
+            view, view_masks, content = weak_view(
                 torch.from_numpy(np.ascontiguousarray(example.image.transpose(2, 0, 1))),
                 torch.from_numpy(example.masks),
                 self._size,
@@ -195,4 +197,5 @@ class BatchLoader:
             pixels.append(view)
             labels.append(torch.tensor(example.labels, dtype=torch.int64)[kept])
             masks.append(view_masks[kept].float())
-        return Batch(torch.stack(pixels), labels, masks)
+            contents.append(content)
+        return Batch(torch.stack(pixels), labels, masks, contents)

@@ -79,27 +79,25 @@ class Dinov2Dpt(SegmentationModel):
 
     def forward(self, pixels: Tensor) -> QueryOutput:
         """Predict; see `SegmentationModel.forward`."""
+        return self.decode(self.encode(pixels))
+
+    def encode(self, pixels: Tensor) -> list[Tensor]:
+        """Return the reassembled maps of the four taps; see `SegmentationModel.encode`."""
         patch = self.arch.patch_size
         rows, columns = -(-pixels.shape[2] // patch), -(-pixels.shape[3] // patch)
         if (rows * patch, columns * patch) != tuple(pixels.shape[2:]):
             pixels = functional.interpolate(pixels, (rows * patch, columns * patch), mode="bilinear")
-        return self.decode(list(self.encoder(pixels).feature_maps), rows, columns)
+        levels: list[Tensor] = self.neck.reassemble_stage(list(self.encoder(pixels).feature_maps), rows, columns)
+        return levels
 
-    def decode(self, taps: list[Tensor], rows: int, columns: int) -> QueryOutput:
-        """Predict from the encoder.
-
-        Args:
-            taps: of the four tapped blocks, each [B, 1 + rows * columns, E], the class token first.
-            rows: patches down.
-            columns: patches across.
-        """
-        levels = self.neck.reassemble_stage(taps, rows, columns)
+    def decode(self, levels: list[Tensor]) -> QueryOutput:
+        """Predict from the maps that `encode` returns."""
         fused = self.neck.fusion_stage([conv(level) for conv, level in zip(self.neck.convs, levels, strict=True)])
         output = self.decoder(fused[:3], fused[3], output_hidden_states=True)
         return QueryOutput(
             class_logits=[self.class_head(state.transpose(0, 1)) for state in output.intermediate_hidden_states],
             mask_logits=list(output.masks_queries_logits),
-            encoder_features=levels[-1],
+            encoder_levels=levels,
         )
 
     def encoder_module(self) -> nn.Module:

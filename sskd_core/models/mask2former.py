@@ -55,8 +55,12 @@ class Mask2Former(SegmentationModel):
         return QueryOutput(
             class_logits=[self.network.class_predictor(state.transpose(0, 1)) for state in states],
             mask_logits=list(output.masks_queries_logits),
-            encoder_features=output.encoder_hidden_states[-1],
+            encoder_levels=list(output.encoder_hidden_states),
         )
+
+    def encode(self, pixels: Tensor) -> list[Tensor]:
+        """Return the maps of the backbone; see `SegmentationModel.encode`."""
+        return list(self.network.model.pixel_level_module.encoder(pixels).feature_maps)
 
     def encoder_module(self) -> nn.Module:
         """Return the backbone, for weights that hold an encoder alone."""

@@ -5,7 +5,9 @@ Shape letters: B images, Q queries, C classes, H x W input, h x w mask logits, E
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -26,12 +28,20 @@ class QueryOutput:
     Attributes:
         class_logits: each [B, Q, C+1]; index C is "no object".
         mask_logits: each [B, Q, h, w].
-        encoder_features: [B, E, h', w'], the coarsest encoder map, where a term over features attaches.
+        encoder_levels: of the encoder, finest first, each [B, E_i, h_i, w_i]; where a term over features attaches.
     """
 
     class_logits: list[Tensor]
     mask_logits: list[Tensor]
-    encoder_features: Tensor
+    encoder_levels: list[Tensor]
+
+    def rows(self, part: slice) -> QueryOutput:
+        """Return the predictions for some images of the batch."""
+        return QueryOutput(
+            class_logits=[item[part] for item in self.class_logits],
+            mask_logits=[item[part] for item in self.mask_logits],
+            encoder_levels=[item[part] for item in self.encoder_levels],
+        )
 
 
 class SegmentationModel(nn.Module):
@@ -40,21 +50,39 @@ class SegmentationModel(nn.Module):
     Attributes:
         config: what it was built from.
         classes: class names, in index order.
+        assets: files by name that belong beside its weights, such as a tokenizer.
     """
 
     config: ModelConfig
     classes: list[str]
+    assets: Mapping[str, bytes] = MappingProxyType({})
 
     @property
     def input(self) -> InputConfig:
         """The input size and normalisation."""
         return self.config.input
 
+    def use_assets(self, files: Mapping[str, bytes], where: str) -> None:
+        """Take from the files beside the weights what the family needs.
+
+        Args:
+            files: by name.
+            where: they come from, for messages.
+        """
+
     def forward(self, pixels: Tensor) -> QueryOutput:
         """Predict.
 
         Args:
             pixels: [B, 3, H, W], normalised with `input.mean` and `input.std`.
+        """
+        raise NotImplementedError
+
+    def encode(self, pixels: Tensor) -> list[Tensor]:
+        """Return the `encoder_levels` of `forward` without the work of the decoder.
+
+        Args:
+            pixels: [B, 3, H, W], normalised.
         """
         raise NotImplementedError
 

@@ -21,6 +21,7 @@ from sskd_core.models.trained import default_device, load_trained, save_trained
 from sskd_core.stages.contract import StageContext, StageResult
 from sskd_core.storage.manifest import Manifest, ObjectRef
 from sskd_core.strategies.base import Strategy
+from sskd_core.strategies.contrast import ContrastTerm
 from sskd_core.strategies.semi_supervised import SemiSupervised
 from sskd_core.strategies.supervised import Supervised
 from sskd_core.training.checkpoint import CheckpointStore, Curves
@@ -45,7 +46,7 @@ def run(config: TrainStageConfig, inputs: Mapping[str, Manifest], context: Stage
     checkpoints = CheckpointStore(context.store, context.prefix)
     trainer = Trainer(
         model=model,
-        strategy=_strategy(config, inputs, context, dataset),
+        strategy=_strategy(config, inputs, context, dataset, model),
         config=config.train,
         seed=config.seed,
         validate=Validator(dataset.images("val"), dataset.ground_truth("val"), dataset.read_image),
@@ -81,9 +82,16 @@ def _initial_model(
 
 
 def _strategy(
-    config: TrainStageConfig, inputs: Mapping[str, Manifest], context: StageContext, dataset: Dataset
+    config: TrainStageConfig,
+    inputs: Mapping[str, Manifest],
+    context: StageContext,
+    dataset: Dataset,
+    model: SegmentationModel,
 ) -> Strategy:
     train = config.train
+    contrast = None
+    if train.lambda_pxl:
+        contrast = ContrastTerm(model, train.contrast, train.lambda_pxl, train.iterations, config.seed)
     criterion = SetCriterion(train.criterion)
 
     def loader(examples: LabeledExamples, batch: int, stream: str) -> BatchLoader:
@@ -94,14 +102,15 @@ def _strategy(
     annotated = LabeledExamples(dataset.images("labeled"), dataset.ground_truth("labeled"), dataset.read_image)
     labeled = loader(annotated, train.labeled_batch, "labeled")
     if train.strategy == "supervised":
-        return Supervised(labeled, criterion)
+        return Supervised(labeled, criterion, contrast)
     if "labels" not in inputs:
         raise ConfigError(
             "strategy 'semi_supervised' needs pseudo-labels; pass the manifest of pseudo_label as 'labels'"
         )
     labels = load_labels(inputs["labels"], context.store)
     pseudo = LabeledExamples(dataset.images("unlabeled"), labels, dataset.read_image)
-    return SemiSupervised(labeled, loader(pseudo, train.unlabeled_batch, "unlabeled"), criterion, train.lambda_semi)
+    unlabeled = loader(pseudo, train.unlabeled_batch, "unlabeled")
+    return SemiSupervised(labeled, unlabeled, criterion, train.lambda_semi, contrast)
 
 
 def _write_curves(curves: Curves, context: StageContext) -> ObjectRef:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from sskd_core.data.loader import Batch
 from sskd_core.losses.set_criterion import Target
@@ -18,15 +19,21 @@ class StepTerms:
 
     Attributes:
         losses: weighted scalars; their sum is minimised.
-        figures: plain numbers for the log, such as pseudo-instances per image.
+        figures: numbers for the log, such as pseudo-instances per image; a tensor is read only when it is logged, so
+            that a GPU need not wait for it.
     """
 
     losses: dict[str, Tensor]
-    figures: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float | Tensor] = field(default_factory=dict)
 
 
 class Strategy(Protocol):
     """Who teaches whom in one run of the engine."""
+
+    @property
+    def extra(self) -> nn.Module | None:
+        """What is trained beside the network and thrown away after the run, if anything."""
+        ...
 
     def step(self, model: SegmentationModel, step: int) -> StepTerms:
         """Compute the terms of a step, counted from 0."""
@@ -37,11 +44,10 @@ class Strategy(Protocol):
         ...
 
 
-def targets_of(batch: Batch, like: Tensor) -> list[Target]:
-    """Return the batch's instances on the device of `like`."""
+def targets_of(batch: Batch, device: torch.device) -> list[Target]:
+    """Return the batch's instances on `device`."""
     return [
-        Target(labels.to(like.device), masks.to(like.device))
-        for labels, masks in zip(batch.labels, batch.masks, strict=True)
+        Target(labels.to(device), masks.to(device)) for labels, masks in zip(batch.labels, batch.masks, strict=True)
     ]
 
 
@@ -50,5 +56,5 @@ def rows(output: QueryOutput, part: slice) -> QueryOutput:
     return QueryOutput(
         class_logits=[item[part] for item in output.class_logits],
         mask_logits=[item[part] for item in output.mask_logits],
-        encoder_features=output.encoder_features[part],
+        encoder_levels=[item[part] for item in output.encoder_levels],
     )

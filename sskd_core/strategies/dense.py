@@ -16,6 +16,8 @@ class DensePretraining:
         labeled: batches with annotations.
     """
 
+    extra = None
+
     def __init__(self, labeled: BatchLoader) -> None:
         self._labeled = labeled
 

@@ -75,7 +75,7 @@ class Trainer:
         self._model, self._strategy, self._config, self._seed = model, strategy, config, seed
         self._validate, self._checkpoints, self._progress, self._run = validate, checkpoints, progress, run
         self._metric = metric
-        self._optimizer = make_optimizer(model, config.optimizer)
+        self._optimizer = make_optimizer(model, config.optimizer, strategy.extra)
         self._device = next(model.parameters()).device
         self._average = (
             None
@@ -111,7 +111,8 @@ class Trainer:
         return self._deliver()
 
     def _modules(self) -> dict[str, torch.nn.Module]:
-        return {"model": self._model} | ({} if self._average is None else {"average": self._average})
+        others = {"average": self._average, "extra": self._strategy.extra}
+        return {"model": self._model} | {name: module for name, module in others.items() if module is not None}
 
     def _delivered(self) -> SegmentationModel:
         return self._model if self._average is None else self._average.module  # type: ignore[return-value]
@@ -133,8 +134,8 @@ class Trainer:
             raise UserError(f"the loss is not finite at iteration {step} ({values}); lower optimizer.lr")
         self._optimizer.zero_grad(set_to_none=True)
         total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), config.clip_grad_norm)
-        terms.figures["grad_norm"] = float(norm)
+        trained = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        terms.figures["grad_norm"] = torch.nn.utils.clip_grad_norm_(trained, config.clip_grad_norm)
         self._optimizer.step()
         if self._average is not None:
             self._average.update_parameters(self._model)
@@ -148,7 +149,7 @@ class Trainer:
         if step % self._config.log_every == 0 or last:
             figures = {f"loss/{name}": float(value.detach()) for name, value in terms.losses.items()}
             figures["loss/total"] = sum(figures.values())
-            figures |= terms.figures
+            figures |= {name: float(value) for name, value in terms.figures.items()}
             figures["learning_rate"] = learning_rate(self._config.optimizer, step - 1, self._config.iterations)
             self._log(figures)
         if step % self._config.val_every == 0 or last:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 
 import torch
 from torch import nn
@@ -15,10 +16,13 @@ _TOKENS = ("position_embeddings", "relative_position_bias_table", "cls_token", "
 """Names of the embeddings of an encoder that are parameters of their own."""
 
 
-def make_optimizer(model: SegmentationModel, config: OptimizerConfig) -> torch.optim.AdamW:
+def make_optimizer(
+    model: SegmentationModel, config: OptimizerConfig, extra: nn.Module | None = None
+) -> torch.optim.AdamW:
     """Group the parameters: the encoder at a reduced rate, norms and embeddings without decay.
 
-    A group's `scale` is its share of the base learning rate. A multiplier of 0 freezes the encoder.
+    A group's `scale` is its share of the base learning rate. A multiplier of 0 freezes the encoder. `extra` is trained
+    beside the network at the base rate.
     """
     encoder = {id(parameter) for parameter in model.encoder_module().parameters()}
     undecayed = {
@@ -28,7 +32,7 @@ def make_optimizer(model: SegmentationModel, config: OptimizerConfig) -> torch.o
         for parameter in module.parameters(recurse=False)
     } | {id(parameter) for name, parameter in model.named_parameters() if name.endswith(_TOKENS)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
+    for parameter in chain(model.parameters(), () if extra is None else extra.parameters()):
         scale = config.backbone_lr_multiplier if id(parameter) in encoder else 1.0
         if scale == 0.0:
             parameter.requires_grad_(False)

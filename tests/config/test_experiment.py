@@ -65,6 +65,13 @@ def test_a_training_node_gets_its_model_its_run_and_the_seed(experiment, name, r
     assert (config.role, config.model.family, config.train.iterations, config.seed) == (role, family, iterations, 7)
 
 
+@pytest.mark.parametrize("change", [{"strategy": "semi_supervised", "unlabeled_batch": 2}, {"lambda_pxl": 0.1}])
+def test_refinement_with_anything_but_annotations_is_refused(change):
+    stages = {**VALUES["stages"], "refine": {**VALUES["stages"]["refine"], **change}}
+    with pytest.raises(ValidationError, match="refinement is supervised only"):
+        ExperimentConfig.model_validate({**VALUES, "stages": stages})
+
+
 def test_the_other_nodes_get_theirs(experiment):
     kinds = {
         "prepare": PrepareConfig,

@@ -25,7 +25,7 @@ def scene(height: int = 60, width: int = 90) -> tuple[torch.Tensor, torch.Tensor
 
 def view(config: dict, seed: int = 0, size: InputConfig = PLAIN, example=None):
     image, masks = example or scene()
-    return weak_view(image, masks, size, AugmentConfig(**config), np.random.default_rng(seed))
+    return weak_view(image, masks, size, AugmentConfig(**config), np.random.default_rng(seed))[:2]
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -36,7 +36,7 @@ def predictions(depths: int, images: int, seed: int = 0) -> QueryOutput:
     return QueryOutput(
         class_logits=[torch.randn(images, QUERIES, CLASSES + 1, generator=source) for _ in range(depths)],
         mask_logits=[3 * torch.randn(images, QUERIES, *SIZE, generator=source) for _ in range(depths)],
-        encoder_features=torch.zeros(images, 1, 1, 1),
+        encoder_levels=[],
     )
 
 
@@ -180,7 +180,7 @@ def test_the_order_of_queries_does_not_matter(shared_points):
     turned = QueryOutput(
         [item[:, order] for item in output.class_logits],
         [item[:, order] for item in output.mask_logits],
-        output.encoder_features,
+        output.encoder_levels,
     )
     first, second = criterion()(output, wanted), criterion()(turned, wanted)
     assert {name: float(value) for name, value in first.items()} == pytest.approx(

@@ -17,7 +17,15 @@ def test_predictions_of_all_depths_have_the_promised_shapes():
     depths = STUDENT_ARCH["decoder_layers"] + 1  # the bare queries predict too
     assert [item.shape for item in output.class_logits] == [(2, 6, len(CLASSES) + 1)] * depths
     assert [item.shape for item in output.mask_logits] == [(2, 6, 32, 64)] * depths
-    assert output.encoder_features.shape == (2, 16, 2, 4)
+    assert output.encoder_levels[-1].shape == (2, 16, 2, 4)
+
+
+def test_the_encoder_alone_gives_the_same_levels():
+    model = tiny_model().eval()
+    with torch.no_grad():
+        alone, whole = model.encode(pixels()), model(pixels()).encoder_levels
+    assert len(alone) == len(whole) == 4
+    assert all(torch.equal(one, other) for one, other in zip(alone, whole, strict=True))
 
 
 def test_depths_differ_and_the_last_is_the_final_one():

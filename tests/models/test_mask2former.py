@@ -16,7 +16,15 @@ def test_predictions_of_all_depths_have_the_promised_shapes():
     depths = TEACHER_ARCH["decoder_layers"]
     assert [item.shape for item in output.class_logits] == [(2, 6, len(CLASSES) + 1)] * depths
     assert [item.shape for item in output.mask_logits] == [(2, 6, 8, 16)] * depths
-    assert output.encoder_features.shape == (2, 128, 1, 2)
+    assert output.encoder_levels[-1].shape == (2, 128, 1, 2)
+
+
+def test_the_encoder_alone_gives_the_same_levels():
+    model = tiny_model("mask2former").eval()
+    with torch.no_grad():
+        alone, whole = model.encode(pixels()), model(pixels()).encoder_levels
+    assert len(alone) == len(whole) == 4
+    assert all(torch.equal(one, other) for one, other in zip(alone, whole, strict=True))
 
 
 def test_the_predictions_are_those_of_the_network_inside():

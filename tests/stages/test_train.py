@@ -12,12 +12,14 @@ import torch
 from engine_fixtures import INPUT, model_config, train_config
 
 from sskd_core.config.data import PrepareConfig
+from sskd_core.config.experiment import NODES, node
 from sskd_core.config.train import TrainStageConfig
 from sskd_core.data.dataset import Dataset
 from sskd_core.data.masks import encode_mask, mask_area, mask_bbox
 from sskd_core.data.records import Instance, LabeledImage
 from sskd_core.errors import ConfigError, Interrupted
 from sskd_core.labels.schema import encode_shard
+from sskd_core.models.build import construct
 from sskd_core.models.trained import CONFIG, WEIGHTS, load_trained
 from sskd_core.progress import Progress
 from sskd_core.stages import contract, prepare, train
@@ -51,9 +53,9 @@ class Stages:
         """Train through the contract."""
         return execute(stage, train.run, config, inputs, self.context(stage, config, inputs, run))
 
-    def checkpoints(self) -> list[str]:
+    def checkpoints(self, stage: str = "distill") -> list[str]:
         """Return the names of the checkpoint objects that are there."""
-        names = [item.uri.rsplit("/", 2)[1:] for item in self.store.list(f"{self.store.root}/stages/distill")]
+        names = [item.uri.rsplit("/", 2)[1:] for item in self.store.list(f"{self.store.root}/stages/{stage}")]
         return [name for folder, name in names if folder == "checkpoint"]
 
 
@@ -129,6 +131,18 @@ def test_pseudo_labels_are_learnt_from(stages, data, labels):
     assert "CC0-1.0" in manifest.licences
 
 
+def test_the_contrastive_term_is_logged_with_its_diagnostics_where_it_has_a_weight(stages, data, labels):
+    semi = {"strategy": "semi_supervised", "unlabeled_batch": 2}
+    inputs = {"data": data, "labels": labels}
+    series = []
+    for weight in (0.1, 0.0):
+        manifest = stages.train(stage_config(**semi, lambda_pxl=weight), inputs)
+        series.append(json.loads(stages.store.read(manifest.output("curves")))["series"].keys())
+    figures = {"positive", "negative", "margin", "fnr_pred", "fnr_truth", "temperature"}
+    assert series[0] - series[1] == {"loss/pxl", *(f"contrast_{name}" for name in figures)}
+    assert not any("contrast" in name or "pxl" in name for name in series[1])
+
+
 def test_without_pseudo_labels_semi_supervision_is_refused(stages, data):
     config = stage_config(strategy="semi_supervised", unlabeled_batch=2)
     with pytest.raises(ConfigError, match="needs pseudo-labels; pass the manifest of pseudo_label as 'labels'"):
@@ -156,18 +170,52 @@ class StopsAt(NullRun):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_an_interrupted_stage_ends_as_if_it_had_not_been(stages, data, tmp_path):
-    config, inputs = stage_config(ema_decay=0.9), {"data": data}
+_TEACHER = {"role": "teacher", "family": "mask2former"}
+_CONTRAST = {"lambda_pxl": 0.1}
+_SEMI = {"strategy": "semi_supervised", "unlabeled_batch": 2}
+TRAINING_NODES = {
+    "adapt_teacher": {**_TEACHER, **_CONTRAST},
+    "self_train_teacher": {**_TEACHER, **_CONTRAST, **_SEMI},
+    "train_supervised": {},
+    "distill": {**_CONTRAST, **_SEMI},
+    "refine": {},
+}
+
+
+@pytest.mark.parametrize("name", TRAINING_NODES)
+def test_an_interrupted_stage_ends_as_if_it_had_not_been(name, stages, data, labels, tmp_path):
+    config, stage = stage_config(ema_decay=0.9, **TRAINING_NODES[name]), node(name).stage
+    given = {"data": data, "labels": labels}
+    if "student" in node(name).inputs:
+        given["student"] = stages.train(stage_config(iterations=1), {"data": data})
+    inputs = {key: given[key] for key in node(name).inputs}
     with pytest.raises(Interrupted):
-        stages.train(config, inputs, run=StopsAt(3))
-    assert find(stages.store, "distill", stage_fingerprint("distill", config, inputs)) is None
-    assert "latest.safetensors" in stages.checkpoints()
-    resumed = stages.train(config, inputs)
+        stages.train(config, inputs, stage, run=StopsAt(3))
+    assert find(stages.store, stage, stage_fingerprint(stage, config, inputs)) is None
+    assert "latest.safetensors" in stages.checkpoints(stage)
+    resumed = stages.train(config, inputs, stage)
     own = {"root": f"{stages.store.root}-whole", "read_roots": [stages.store.root]}
-    whole = Stages(ObjectStore(stages.store.config.model_copy(update=own)), tmp_path).train(config, inputs)
+    whole = Stages(ObjectStore(stages.store.config.model_copy(update=own)), tmp_path).train(config, inputs, stage)
     assert [ref.digest for ref in resumed.outputs] == [ref.digest for ref in whole.outputs]
     assert resumed.metrics == whole.metrics
-    assert stages.checkpoints() == []
+    assert stages.checkpoints(stage) == []
+
+
+def test_every_training_node_is_interrupted_above():
+    trained = {"adapt_teacher", "train_supervised", "distill", "refine"}
+    assert TRAINING_NODES.keys() == {item.name for item in NODES if item.stage in trained}
+
+
+def test_self_training_starts_from_the_original_weights(stages, data, labels):
+    """Not from the adapted teacher: its manifest is no input, and the first iteration sees the configured weights."""
+    assert "teacher" not in node("self_train_teacher").inputs
+    still = {**TRAINING_NODES["self_train_teacher"], "iterations": 1, "select": "last", "optimizer": {"lr": 1e-12}}
+    config, inputs = stage_config(**still), {"data": data, "labels": labels}
+    stages.train(stage_config(**_TEACHER), {"data": data}, "adapt_teacher")
+    taught = load_trained(stages.train(config, inputs, "adapt_teacher"), stages.store).state_dict()
+    original = construct(config.model, data.facts["classes"], config.seed).state_dict()
+    weights = [name for name in taught if "running_" not in name and "num_batches" not in name]
+    assert all(torch.allclose(taught[name], original[name], atol=1e-9) for name in weights)
 
 
 def test_death_between_training_and_commit_costs_no_training(stages, data, monkeypatch):

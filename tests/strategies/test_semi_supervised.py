@@ -54,8 +54,8 @@ def test_each_half_is_scored_by_itself(make_strategy):
     labeled, unlabeled = strategy._labeled.batch(1), strategy._unlabeled.batch(1)
     model = tiny_model().eval()
     torch.manual_seed(0)
-    supervised = criterion(model(labeled.pixels), targets_of(labeled, labeled.pixels))
-    pseudo = criterion(model(unlabeled.pixels), targets_of(unlabeled, unlabeled.pixels))
+    supervised = criterion(model(labeled.pixels), targets_of(labeled, labeled.pixels.device))
+    pseudo = criterion(model(unlabeled.pixels), targets_of(unlabeled, unlabeled.pixels.device))
     for prefix, terms in (("sup", supervised), ("semi", pseudo)):
         for name, value in terms.items():
             assert float(found.losses[f"{prefix}_{name}"]) == pytest.approx(float(value), rel=1e-4)

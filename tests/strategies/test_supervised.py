@@ -23,7 +23,7 @@ def test_the_terms_are_those_of_the_batch_of_the_step(family, criterion):
     terms = Supervised(loader, criterion).step(model, step=3)
     batch = batch_loader(train_config()).batch(3)
     torch.manual_seed(0)
-    expected = criterion(model(batch.pixels), targets_of(batch, batch.pixels))
+    expected = criterion(model(batch.pixels), targets_of(batch, batch.pixels.device))
     assert terms.losses.keys() == {"sup_class", "sup_mask", "sup_dice"}
     for name, value in expected.items():
         assert torch.equal(terms.losses[f"sup_{name}"], value)
@@ -50,5 +50,5 @@ def test_closing_closes_the_loader(criterion):
 def test_rows_cuts_all_depths_alike():
     output = tiny_model().eval()(torch.zeros(3, 3, 32, 64))
     part = rows(output, slice(1, None))
-    assert {len(item) for item in [*part.class_logits, *part.mask_logits, part.encoder_features]} == {2}
+    assert {len(item) for item in [*part.class_logits, *part.mask_logits, *part.encoder_levels]} == {2}
     assert torch.equal(part.mask_logits[0], output.mask_logits[0][1:])

@@ -17,6 +17,7 @@ from sskd_core.errors import Interrupted, UserError
 from sskd_core.losses.set_criterion import SetCriterion
 from sskd_core.progress import Progress
 from sskd_core.strategies.base import StepTerms
+from sskd_core.strategies.contrast import ContrastTerm
 from sskd_core.strategies.semi_supervised import SemiSupervised
 from sskd_core.strategies.supervised import Supervised
 from sskd_core.tracking.run import NullRun
@@ -36,6 +37,10 @@ class Hooked:
     before: Callable[[int], None] = lambda step: None
     steps: list[int] = field(default_factory=list)
     closed: int = 0
+
+    @property
+    def extra(self):
+        return self.inner.extra
 
     def step(self, model, step):
         self.before(step)
@@ -70,6 +75,11 @@ def supervised(config: TrainConfig) -> Supervised:
 def semi_supervised(config: TrainConfig) -> SemiSupervised:
     unlabeled = batch_loader(config, Rectangles(4), stream="unlabeled")
     return SemiSupervised(batch_loader(config), unlabeled, SetCriterion(config.criterion), 0.5)
+
+
+def contrastive(config: TrainConfig) -> Supervised:
+    term = ContrastTerm(tiny_model(), config.contrast, config.lambda_pxl, config.iterations, seed=0)
+    return Supervised(batch_loader(config), SetCriterion(config.criterion), term)
 
 
 @pytest.fixture
@@ -130,6 +140,10 @@ SETTINGS = {
             checkpoint_seconds=0.0, strategy="semi_supervised", unlabeled_batch=2, ema_decay=0.8, select="last"
         ),
         "strategy": semi_supervised,
+    },
+    "with a projector beside the network": {
+        "config": train_config(checkpoint_seconds=0.0, lambda_pxl=0.1, ema_decay=0.8),
+        "strategy": contrastive,
     },
 }
 
@@ -259,6 +273,23 @@ def test_gradients_are_clipped_to_the_configured_norm(make_trainer):
     outcome = trainer.fit()
     assert norms == pytest.approx([0.01, 0.01], rel=1e-3)
     assert all(value > 0.01 for _, value in outcome.state.curves["grad_norm"])  # as it was before clipping
+
+
+def test_what_is_trained_beside_the_network_is_clipped_with_it_and_not_delivered(make_trainer):
+    config = train_config(iterations=2, lambda_pxl=100.0, optimizer={"lr": 1e-2, "clip_grad_norm": 0.01})
+    trainer = make_trainer(config, strategy=contrastive)
+    extra, norms = trainer.hooked.extra, []
+    before = [parameter.clone() for parameter in extra.parameters()]
+    parameters = [*trainer._model.parameters(), *extra.parameters()]
+    trainer._optimizer.register_step_pre_hook(
+        lambda *_: norms.append(float(torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm()))
+    )
+    outcome = trainer.fit()
+    assert norms == pytest.approx([0.01, 0.01], rel=1e-3)
+    for old, new in zip(before, extra.parameters(), strict=True):
+        assert not torch.equal(old, new)
+    assert outcome.model.state_dict().keys() == tiny_model().state_dict().keys()
+    assert {"loss/pxl", "contrast_margin"} <= outcome.state.curves.keys()
 
 
 def test_a_frozen_encoder_stays_as_it_was(make_trainer):

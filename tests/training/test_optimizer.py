@@ -54,6 +54,13 @@ def test_norms_embeddings_and_positions_do_not_decay(model):
     assert len(spared) > 10
 
 
+def test_what_trains_beside_the_network_has_the_base_rate(model):
+    extra = nn.Linear(3, 3)
+    optimizer = make_optimizer(model, OptimizerConfig(backbone_lr_multiplier=0.25, weight_decay=0.07), extra)
+    group = next(item for item in optimizer.param_groups if any(value is extra.weight for value in item["params"]))
+    assert (group["scale"], group["weight_decay"]) == (1.0, 0.07)
+
+
 def test_a_share_of_zero_freezes_the_encoder(model):
     found = groups(model, backbone_lr_multiplier=0.0)
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
