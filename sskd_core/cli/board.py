@@ -98,8 +98,14 @@ class NodeState:
         """Estimated time to go, or None."""
         return (self.total - self.done) / self.rate if self.rate > 0 else None
 
-    def take(self, record: dict[str, Any], worker: str) -> None:
-        """Take in a record; `worker` is empty for the node's own process."""
+    def take(self, record: dict[str, Any], worker: str) -> bool:
+        """Take in a record; `worker` is empty for the node's own process.
+
+        Returns:
+            False when there is no news in it: another process finds the result of a node that is done.
+        """
+        if self.status == "done":
+            return False
         kind = record["kind"]
         if kind == "start":
             self._start(record["time"])
@@ -111,6 +117,7 @@ class NodeState:
         elif kind == "end" and (not worker or record["status"] in (*FAULTS, "interrupted")):
             # A worker that is done does not end its node: its labels are still to be collected.
             self._end(record)
+        return True
 
     def _start(self, time: float) -> None:
         if self.started is None:
@@ -145,8 +152,8 @@ class Board:
             for record in self._new_records(path):
                 name, _, worker = record["node"].partition(".")
                 state = self.nodes.setdefault(name, NodeState(name))
-                state.take(record, worker)
-                fresh.append((state, record))
+                if state.take(record, worker):
+                    fresh.append((state, record))
         return sorted(fresh, key=lambda item: item[1]["time"])
 
     def faulty(self) -> NodeState | None:

@@ -69,6 +69,7 @@ NODES: tuple[Node, ...] = (
         {"data": "prepare", "student": "refine", "evaluation": "evaluate", "onnx": "export_onnx"},
     ),
 )
+TRAINING_STAGES = ("adapt_teacher", "train_supervised", "distill", "refine")
 
 
 def node(name: str) -> Node:
@@ -110,6 +111,9 @@ class ExperimentConfig(StrictModel):
     student: ModelConfig
     stages: StagesConfig
     label_workers: Runtime[int] = Field(1, ge=1, le=100, description="parallel labelling tasks")
+    side_by_side: Runtime[int] = Field(
+        1, ge=1, le=2, description="trainings at once where one machine runs all: 2 trains the baseline beside the rest"
+    )
     threads: Runtime[int | None] = Field(None, ge=1, description="CPU threads a stage; null for all cores")
 
     @model_validator(mode="after")

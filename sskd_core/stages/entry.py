@@ -15,11 +15,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sskd_core.config.base import StrictModel
-from sskd_core.config.experiment import NODES, ExperimentConfig, Node
+from sskd_core.config.experiment import NODES, TRAINING_STAGES, ExperimentConfig, Node
 from sskd_core.errors import ConfigError, DataError, IntegrityError, Interrupted, UserError
 from sskd_core.interrupt import interruptible
 from sskd_core.progress import Progress
 from sskd_core.stages import contract
+from sskd_core.stages.alone import alone
 from sskd_core.stages.registry import REPORT, find_node, implementation
 from sskd_core.storage.digest import digest_json
 from sskd_core.storage.manifest import Manifest
@@ -55,14 +56,17 @@ def run_node(
     with _ending(progress), interruptible():
         progress.start()
         job = _job(experiment, find_node(node), inputs, worker, progress)
-        existing = contract.find(job.store, job.node.stage, job.fingerprint) if job.node != REPORT else None
-        if existing is not None:
-            _follow_up(job, existing)
-            progress.end("cached")
-            return existing
-        manifest = _execute(job)
-        progress.end("done")
-        return manifest
+        existing = job.find()
+        if existing is None:
+            with alone(experiment.storage.cache_dir, job.lock, progress):
+                existing = job.find()
+                if existing is None:
+                    manifest = _execute(job)
+                    progress.end("done")
+                    return manifest
+        _follow_up(job, existing)
+        progress.end("cached")
+        return existing
 
 
 def pipeline_key(experiment: ExperimentConfig) -> str:
@@ -83,6 +87,16 @@ class _Job:
     store: ObjectStore
     progress: Progress
     fingerprint: str
+
+    def find(self) -> Manifest | None:
+        """Return the committed result; a report is never found, it is made anew."""
+        return contract.find(self.store, self.node.stage, self.fingerprint) if self.node != REPORT else None
+
+    @property
+    def lock(self) -> str:
+        """What no two processes of a machine should work on at once; workers share a result and not their part."""
+        part = "" if self.worker is None else f".{self.worker}"
+        return f"{self.node.stage}-{self.fingerprint.removeprefix('sha256:')[:32]}{part}"
 
 
 def _job(
@@ -118,6 +132,8 @@ def _check_worker(experiment: ExperimentConfig, node: Node, worker: int | None) 
 def _check_inputs(node: Node, inputs: Mapping[str, Manifest]) -> None:
     for name, source in node.inputs.items():
         if name not in inputs:
+            if node == REPORT:  # A run that broke off is reported, too.
+                continue
             raise ConfigError(f"stage '{node.name}' needs the input '{name}': the manifest of '{source}'")
         expected = find_node(source).stage
         if inputs[name].stage != expected:
@@ -165,12 +181,16 @@ def _execute(job: _Job) -> Manifest:
 def _threads(job: _Job) -> int | None:
     """Return the CPU threads of this stage; None leaves it to the libraries.
 
-    Workers that run side by side on one machine would each take all cores and wait for each other.
+    What runs side by side on one machine would each take all cores and wait for each other. How many there can be
+    decides, not how many there are: the sums of a training depend on its threads.
     """
-    threads, workers = job.experiment.threads, job.experiment.label_workers
-    if threads is None and job.worker is not None and os.environ.get(SHARED_VARIABLE) and workers > 1:
-        return max(1, (os.cpu_count() or 1) // workers)
-    return threads
+    experiment = job.experiment
+    if experiment.threads is not None or not os.environ.get(SHARED_VARIABLE):
+        return experiment.threads
+    beside = experiment.label_workers if job.worker is not None else 1
+    if job.node.stage in TRAINING_STAGES:
+        beside = experiment.side_by_side
+    return max(1, (os.cpu_count() or 1) // beside) if beside > 1 else None
 
 
 def _set_threads(threads: int | None, uses_torch: bool) -> None:

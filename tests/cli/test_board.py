@@ -34,6 +34,17 @@ def test_a_node_goes_from_waiting_to_done(folder: Path):
     assert board.faulty() is None
 
 
+def test_of_a_node_that_is_done_there_is_no_more_news(folder: Path):
+    board, progress = Board(folder, ["distill"]), Progress("distill", folder)
+    progress.start()
+    progress.end("done")
+    assert len(board.poll()) == 2
+    progress.start()
+    progress.end("cached")
+    assert board.poll() == []
+    assert board.nodes["distill"].status == "done"
+
+
 def test_each_record_is_returned_once(folder: Path):
     board, progress = Board(folder, ["distill"]), Progress("distill", folder)
     progress.start()

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,9 +17,9 @@ from sskd_core.config.experiment import NODES, ExperimentConfig
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.errors import ConfigError, DataError, IntegrityError, Interrupted, StorageError, UserError
 from sskd_core.progress import DIRECTORY_VARIABLE
-from sskd_core.stages import prepare
+from sskd_core.stages import entry, prepare
 from sskd_core.stages.entry import pipeline_key, run_node
-from sskd_core.stages.registry import REPORT, implementation
+from sskd_core.stages.registry import REPORT, find_node, implementation
 from sskd_core.storage.store import ObjectStore
 from sskd_core.tracking.client import connect
 from tests.micro import micro_data, micro_experiment
@@ -46,6 +48,45 @@ def test_a_node_runs_once(experiment: ExperimentConfig, records):
     assert first == again
     endings = [record["status"] for record in records("prepare") if record["kind"] == "end"]
     assert endings == ["done", "cached"]
+
+
+def test_who_waited_for_a_twin_finds_its_result(experiment: ExperimentConfig, records, monkeypatch):
+    names, results = [], []
+
+    @contextmanager
+    def busy(folder, name, progress):
+        names.append((folder, name))
+        if len(names) == 1:  # the twin has the lock first
+            results.append(run_node(experiment, "prepare", {}))
+        yield
+
+    monkeypatch.setattr(entry, "alone", busy)
+    assert run_node(experiment, "prepare", {}) == results[0]
+    assert names[0] == names[1]
+    assert names[0][0] == experiment.storage.cache_dir
+    endings = [record["status"] for record in records("prepare") if record["kind"] == "end"]
+    assert endings == ["done", "cached"]
+
+
+@pytest.mark.parametrize(
+    ("node", "worker", "values", "expected"),
+    [
+        ("distill", None, {"side_by_side": 2}, 4),
+        ("distill", None, {}, None),
+        ("evaluate", None, {"side_by_side": 2}, None),
+        ("relabel", 0, {"label_workers": 4, "side_by_side": 2}, 2),
+        ("relabel", 0, {"label_workers": 1}, None),
+        ("distill", None, {"side_by_side": 2, "threads": 3}, 3),
+    ],
+)
+def test_processes_side_by_side_share_the_cores(experiment, monkeypatch, node, worker, values, expected):
+    experiment = experiment.model_copy(update={"threads": None, "label_workers": 2, **values})
+    job = SimpleNamespace(experiment=experiment, worker=worker, node=find_node(node))
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv(entry.SHARED_VARIABLE, raising=False)
+    assert entry._threads(job) == values.get("threads")
+    monkeypatch.setenv(entry.SHARED_VARIABLE, "1")
+    assert entry._threads(job) == expected
 
 
 def test_a_node_done_before_imports_nothing_heavy(experiment: ExperimentConfig, tmp_path: Path):
