@@ -55,3 +55,12 @@ def tracking(migrated_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     uri = embedded_uri(tmp_path / "mlflow")
     shutil.copy(migrated_mlflow, tmp_path / "mlflow" / "mlflow.db")
     return TrackingConfig(uri=uri)
+
+
+@pytest.fixture(scope="session")
+def teacher_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders with a tiny detector and a tiny segmenter, as `transformers` saves them."""
+    from grounding_fixtures import save_detector, save_segmenter
+
+    folder = tmp_path_factory.mktemp("teacher-parts")
+    return save_detector(folder / "detector"), save_segmenter(folder / "segmenter")

@@ -41,18 +41,17 @@ def _model(config: ModelConfig, classes: int) -> dict[str, Any]:
     """Build the network without memory for its values and count them."""
     import torch
 
-    from sskd_core.models.build import construct, describe_weights
-    from sskd_core.models.weights import open_weights
+    from sskd_core.models.build import construct, with_known_architecture
 
+    parts = (config.grounding.detector, config.grounding.segmenter) if config.grounding else ()
+    sources = [place for place in (config.weights, config.encoder_weights, *parts) if place is not None]
     names = [f"class {number}" for number in range(classes)]
-    actual = config
-    if config.weights is not None and not config.weights.startswith("s3://"):
-        actual, _, _ = describe_weights(config, open_weights(config.weights, None))
+    actual = config if any(place.startswith("s3://") for place in sources) else with_known_architecture(config, None)
     with torch.device("meta"):
         model = construct(actual, names, seed=0)
     return {
         "family": config.family,
-        "weights": config.weights or config.encoder_weights,
+        "weights": " + ".join(sources) or None,
         "licence": config.licence,
         "input": [config.input.height, config.input.width],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from sskd_core.config.base import StrictModel
+from sskd_core.config.grounding import GroundingConfig
 
-Family = Literal["mask2former", "dinov2_dpt"]
+Family = Literal["mask2former", "dinov2_dpt", "grounded_sam"]
 
 
 class InputConfig(StrictModel):
@@ -37,6 +38,7 @@ class ModelConfig(StrictModel):
     weights_digest: str | None = Field(
         None, pattern=r"^sha256:[0-9a-f]{64}$", description="of the files behind either; a run pins it when it starts"
     )
+    grounding: GroundingConfig | None = Field(None, description="of family grounded_sam, which needs it")
     input: InputConfig = Field(default_factory=InputConfig)
     licence: str = Field("unknown", min_length=1, description="licence of the initial weights, inherited downstream")
 
@@ -44,4 +46,16 @@ class ModelConfig(StrictModel):
     def _one_source(self) -> ModelConfig:
         if self.weights is not None and self.encoder_weights is not None:
             raise ValueError("set 'weights' or 'encoder_weights', not both")
+        return self
+
+    @model_validator(mode="after")
+    def _grounding_fits_family(self) -> ModelConfig:
+        if (self.family == "grounded_sam") != (self.grounding is not None):
+            raise ValueError("'grounding' belongs to family grounded_sam, which needs it")
+        if self.grounding is None:
+            return self
+        if self.encoder_weights is not None:
+            raise ValueError("family grounded_sam takes 'grounding.detector' and 'grounding.segmenter' or 'weights'")
+        if self.weights is not None and self.grounding.detector is not None:
+            raise ValueError("set 'weights' or 'grounding.detector' and 'grounding.segmenter', not both")
         return self

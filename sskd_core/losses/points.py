@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sskd_core.config.train import SetCriterionConfig
+
 
 def sample_at(maps: Tensor, points: Tensor) -> Tensor:
     """Read maps bilinearly at points.
@@ -43,3 +45,25 @@ def uncertain_points(logits: Tensor, count: int, oversample_ratio: float, import
     best = uncertainty.topk(chosen, dim=1).indices
     picked = candidates.gather(1, best.unsqueeze(-1).expand(-1, -1, 2))
     return torch.cat([picked, torch.rand(total, count - chosen, 2, device=logits.device)], dim=1)
+
+
+def point_mask_losses(predicted: Tensor, truth: Tensor, config: SetCriterionConfig) -> tuple[Tensor, Tensor]:
+    """Compare masks at points.
+
+    Args:
+        predicted: [M, h, w] mask logits.
+        truth: [M, H, W], 0 or 1, over the same region.
+        config: how many points, and how they are drawn.
+
+    Returns:
+        The mean binary cross entropy and the dice loss of each mask, [M] and [M].
+    """
+    with torch.no_grad():
+        points = uncertain_points(predicted, config.num_points, config.oversample_ratio, config.importance_ratio)
+        wanted = sample_at(truth, points)
+    found = sample_at(predicted, points)
+    entropy = functional.binary_cross_entropy_with_logits(found, wanted, reduction="none").mean(1)
+    probability = found.sigmoid()
+    overlap = 2.0 * (probability * wanted).sum(1)
+    dice = 1.0 - (overlap + 1.0) / (probability.sum(1) + wanted.sum(1) + 1.0)
+    return entropy, dice

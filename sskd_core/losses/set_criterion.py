@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sskd_core.config.train import SetCriterionConfig
-from sskd_core.losses.points import sample_at, uncertain_points
+from sskd_core.losses.points import point_mask_losses, sample_at
 from sskd_core.models.protocol import QueryOutput
 
 
@@ -141,14 +141,5 @@ class SetCriterion:
             return zero, zero
         predicted = masks[matches.depth, matches.image, matches.query]
         truth = torch.cat([target.masks for target in targets])
-        with torch.no_grad():
-            points = uncertain_points(
-                predicted, self.config.num_points, self.config.oversample_ratio, self.config.importance_ratio
-            )
-            wanted = sample_at(truth[matches.instance], points)
-        found = sample_at(predicted, points)
-        entropy = functional.binary_cross_entropy_with_logits(found, wanted, reduction="none").mean(1)
-        probability = found.sigmoid()
-        overlap = 2.0 * (probability * wanted).sum(1)
-        dice = 1.0 - (overlap + 1.0) / (probability.sum(1) + wanted.sum(1) + 1.0)
+        entropy, dice = point_mask_losses(predicted, truth[matches.instance], self.config)
         return entropy.sum() / instances, dice.sum() / instances

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,11 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerForU
 from sskd_core.config.base import StrictModel, validate
 from sskd_core.config.model import ModelConfig
 from sskd_core.errors import ConfigError
+from sskd_core.models.architecture import architecture
 from sskd_core.models.dinov2_dpt import Dinov2Dpt
+from sskd_core.models.grounded_parts import open_parts, published_architecture
+from sskd_core.models.grounded_sam import GroundedSam
+from sskd_core.models.grounded_weights import load_parts
 from sskd_core.models.mask2former import Mask2Former, network_config
 from sskd_core.models.protocol import SegmentationModel
 from sskd_core.models.published import to_installed_names
@@ -19,9 +24,10 @@ from sskd_core.models.weights import WeightFolder, copy_into, open_weights
 from sskd_core.storage.store import ObjectStore
 
 FORMAT: Literal["sskd-model/1"] = "sskd-model/1"
-_FAMILIES: dict[str, type[Mask2Former] | type[Dinov2Dpt]] = {
+_FAMILIES: dict[str, Callable[[ModelConfig, list[str]], SegmentationModel]] = {
     "mask2former": Mask2Former,
     "dinov2_dpt": Dinov2Dpt,
+    "grounded_sam": GroundedSam,
 }
 _DEFAULT_LABELS = {"0": "LABEL_0", "1": "LABEL_1"}
 """What `transformers` leaves out of a configuration, because it is its default."""
@@ -61,6 +67,12 @@ def build_model(config: ModelConfig, classes: list[str], store: ObjectStore | No
     if config.weights is not None:
         folder = open_weights(config.weights, store, config.weights_digest)
         return _with_weights(config, classes, folder, seed)
+    if config.grounding is not None and config.grounding.detector is not None:
+        folders = open_parts(config.grounding, store)
+        teacher = construct(published_architecture(config, folders), classes, seed)
+        assert isinstance(teacher, GroundedSam)
+        load_parts(teacher, folders)
+        return teacher
     model = construct(config, classes, seed)
     if config.encoder_weights is not None:
         folder = open_weights(config.encoder_weights, store, config.weights_digest)
@@ -88,10 +100,23 @@ def describe_weights(config: ModelConfig, folder: WeightFolder) -> tuple[ModelCo
     if config.family == "mask2former" and values.get("model_type") == "mask2former":
         names = values.get("id2label", _DEFAULT_LABELS)
         classes = [names[key] for key in sorted(names, key=int)]
-        return config.model_copy(update={"arch": _architecture(values)}), classes, "network."
+        return config.model_copy(update={"arch": architecture(values)}), classes, "network."
     raise ConfigError(
         f"weights {folder.location}: config.json describes neither a model of ours nor a {config.family} model"
     )
+
+
+def with_known_architecture(config: ModelConfig, store: ObjectStore | None) -> ModelConfig:
+    """Return the configuration with the architecture of its weights, if it names whole ones.
+
+    Raises:
+        ConfigError: as `build_model`.
+    """
+    if config.weights is not None:
+        return describe_weights(config, open_weights(config.weights, store, config.weights_digest))[0]
+    if config.grounding is not None and config.grounding.detector is not None:
+        return published_architecture(config, open_parts(config.grounding, store))
+    return config
 
 
 def _with_weights(config: ModelConfig, classes: list[str], folder: WeightFolder, seed: int) -> SegmentationModel:
@@ -101,9 +126,10 @@ def _with_weights(config: ModelConfig, classes: list[str], folder: WeightFolder,
     if prefix:
         published = to_installed_names(Mask2FormerForUniversalSegmentation, network_config(actual.arch, known), tensors)
         tensors = {f"{prefix}{name}": tensor for name, tensor in published.items() if not name.startswith("criterion.")}
-    if known != classes:
+    if known != classes and config.family in _CLASS_HEADS:
         _match_class_rows(model, _CLASS_HEADS[config.family], tensors, known, classes)
     copy_into(model, tensors, f"weights {folder.location}")
+    model.use_assets(folder.assets(), f"weights {folder.location}")
     return model
 
 
@@ -122,17 +148,3 @@ def _match_class_rows(
                 rows[index] = tensors[name][known.index(label)]
         rows[-1] = tensors[name][-1]
         tensors[name] = rows
-
-
-def _architecture(values: dict[str, Any]) -> dict[str, Any]:
-    """Keep what defines the network of an official configuration and drop how it was saved and used."""
-    dropped = {
-        "architectures",
-        "model_type",
-        "id2label",
-        "label2id",
-        "transformers_version",
-        "torch_dtype",
-        "dtype",
-    }
-    return {key: value for key, value in values.items() if key not in dropped and not key.startswith("_")}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.config.model import ModelConfig
+from sskd_core.models.grounded_parts import open_parts
 from sskd_core.models.weights import open_weights
 from sskd_core.storage.store import ObjectStore
 
@@ -28,6 +29,9 @@ def pin_weights(experiment: ExperimentConfig, store: ObjectStore | None) -> Expe
 
 
 def _pinned(model: ModelConfig, store: ObjectStore | None) -> ModelConfig:
+    if model.grounding is not None and model.grounding.detector is not None:
+        digests = {f"{part}_digest": folder.digest for part, folder in open_parts(model.grounding, store).items()}
+        return model.model_copy(update={"grounding": model.grounding.model_copy(update=digests)})
     location = model.weights or model.encoder_weights
     if location is None or model.weights_digest is not None:
         return model

@@ -8,7 +8,9 @@ import torch
 from sskd_core.data.instances import encode_instance
 from sskd_core.data.preprocess import RawInstance, instances_from_logits, letterbox, to_pixels
 from sskd_core.data.records import Instance
-from sskd_core.models.protocol import Image, SegmentationModel
+from sskd_core.models.grounded_predict import GroundedPredictor
+from sskd_core.models.grounded_sam import GroundedSam
+from sskd_core.models.protocol import Image, SegmentationModel, Teacher
 
 
 class Predictor:
@@ -62,3 +64,12 @@ class Predictor:
             )
             for index, (_, resized) in enumerate(boxed)
         ]
+
+
+def make_predictor(
+    model: SegmentationModel, score_threshold: float = 0.0, max_instances: int = 100, mask_threshold: float = 0.5
+) -> Teacher:
+    """Return the predictor of the model's family; the arguments are those of `Predictor`."""
+    if isinstance(model, GroundedSam):
+        return GroundedPredictor(model, score_threshold, max_instances, mask_threshold)
+    return Predictor(model, score_threshold, max_instances, mask_threshold)

@@ -17,7 +17,8 @@ from sskd_core.storage.digest import canonical_json
 from sskd_core.storage.manifest import Manifest, ObjectRef
 from sskd_core.storage.store import ObjectStore
 
-CONFIG, WEIGHTS = "model/config.json", "model/model.safetensors"
+_FOLDER = "model"
+CONFIG, WEIGHTS = f"{_FOLDER}/config.json", f"{_FOLDER}/model.safetensors"
 
 
 def model_card(model: SegmentationModel) -> dict[str, Any]:
@@ -30,17 +31,28 @@ def model_card(model: SegmentationModel) -> dict[str, Any]:
             "arch": config.arch,
             "input": config.input.model_dump(mode="json"),
             "licence": config.licence,
-        },
+        }
+        | _grounding(config),
         "classes": model.classes,
     }
+
+
+def _grounding(config: ModelConfig) -> dict[str, Any]:
+    """Return the section without where the parts once came from."""
+    if config.grounding is None:
+        return {}
+    sources = {"detector", "detector_digest", "segmenter", "segmenter_digest"}
+    return {"grounding": config.grounding.model_dump(mode="json", exclude=sources)}
 
 
 def save_trained(model: SegmentationModel, store: ObjectStore, prefix: str) -> list[ObjectRef]:
     """Write a network below `prefix`; the folder is one that `models.weights.open_weights` reads too."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    assets = sorted(model.assets.items())
     return [
         store.put_output(CONFIG, f"{prefix}/{CONFIG}", canonical_json(model_card(model)), "application/json"),
         store.put_output(WEIGHTS, f"{prefix}/{WEIGHTS}", save(tensors)),
+        *(store.put_output(f"{_FOLDER}/{name}", f"{prefix}/{_FOLDER}/{name}", data) for name, data in assets),
     ]
 
 
@@ -54,6 +66,9 @@ def load_trained(manifest: Manifest, store: ObjectStore) -> SegmentationModel:
     config = validate(ModelConfig, card["model"], manifest.output(CONFIG).uri)
     model = construct(config, list(card["classes"]), seed=0)
     copy_into(model, load(store.read(manifest.output(WEIGHTS))), manifest.output(WEIGHTS).uri)
+    beside = {ref.name: ref for ref in manifest.outputs if ref.name.startswith(f"{_FOLDER}/")}
+    assets = {name.removeprefix(f"{_FOLDER}/"): store.read(beside[name]) for name in beside.keys() - {CONFIG, WEIGHTS}}
+    model.use_assets(assets, manifest.uri)
     return model.eval().to(default_device())
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from sskd_core.storage.store import ObjectStore
 
 BUILTIN = Path(__file__).parent / "weights"
-_WANTED = ("config.json", "model.safetensors", "model.safetensors.index.json")
+_ASSETS = ("tokenizer.json",)
+_WANTED = ("config.json", "model.safetensors", "model.safetensors.index.json", *_ASSETS)
 _MAX_TENSORS = 100_000
 
 
@@ -30,7 +31,7 @@ class WeightFolder:
 
     Attributes:
         location: as the user gave it, for messages.
-        files: names and paths of `config.json` and the safetensors files.
+        files: names and paths of `config.json`, the safetensors files and the assets.
     """
 
     location: str
@@ -56,6 +57,10 @@ class WeightFolder:
         if not isinstance(values, dict):
             raise ConfigError(f"weights {self.location}: config.json does not hold an object")
         return values
+
+    def assets(self) -> dict[str, bytes]:
+        """Return what lies beside the weights and some family needs, such as a tokenizer."""
+        return {name: self.files[name].read_bytes() for name in _ASSETS if name in self.files}
 
     def tensors(self) -> dict[str, Tensor]:
         """Read all tensors.
@@ -144,7 +149,8 @@ def _from_hub(location: str) -> WeightFolder:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(location, allow_patterns=["config.json", "*.safetensors", "*.index.json"]))
+        wanted = ["config.json", "*.safetensors", "*.index.json", *_ASSETS]
+        folder = Path(snapshot_download(location, allow_patterns=wanted))
     except Exception as error:
         raise ConfigError(
             f"weights {location}: neither a local folder nor to be had from the hub ({type(error).__name__}); "

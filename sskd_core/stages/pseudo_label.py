@@ -97,10 +97,10 @@ def load_trained_teacher(
     manifest: Manifest, store: ObjectStore, config: PseudoLabelConfig, candidate_score: float
 ) -> Teacher:
     """Load the network of a training stage as a teacher."""
-    from sskd_core.models.predict import Predictor
+    from sskd_core.models.predict import make_predictor
     from sskd_core.models.trained import load_trained
 
-    return Predictor(
+    return make_predictor(
         load_trained(manifest, store),
         score_threshold=candidate_score,
         # More than will be kept, since overlaps are removed first.

@@ -14,8 +14,10 @@ from sskd_core.data.dataset import Dataset
 from sskd_core.data.loader import BatchLoader, LabeledExamples
 from sskd_core.errors import ConfigError
 from sskd_core.labels.store import load_labels
+from sskd_core.losses.grounding import GroundingCriterion
 from sskd_core.losses.set_criterion import SetCriterion
 from sskd_core.models.build import build_model
+from sskd_core.models.grounded_sam import GroundedSam
 from sskd_core.models.protocol import SegmentationModel
 from sskd_core.models.trained import default_device, load_trained, save_trained
 from sskd_core.stages.contract import StageContext, StageResult
@@ -92,7 +94,7 @@ def _strategy(
     contrast = None
     if train.lambda_pxl:
         contrast = ContrastTerm(model, train.contrast, train.lambda_pxl, train.iterations, config.seed)
-    criterion = SetCriterion(train.criterion)
+    criterion = (GroundingCriterion if isinstance(model, GroundedSam) else SetCriterion)(train.criterion)
 
     def loader(examples: LabeledExamples, batch: int, stream: str) -> BatchLoader:
         return BatchLoader(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sskd_core.data.loader import Batch
 from sskd_core.losses.set_criterion import Target
-from sskd_core.models.protocol import QueryOutput, SegmentationModel
+from sskd_core.models.protocol import SegmentationModel
 
 
 @dataclass
@@ -49,12 +49,3 @@ def targets_of(batch: Batch, device: torch.device) -> list[Target]:
     return [
         Target(labels.to(device), masks.to(device)) for labels, masks in zip(batch.labels, batch.masks, strict=True)
     ]
-
-
-def rows(output: QueryOutput, part: slice) -> QueryOutput:
-    """Return the predictions of some images of the batch."""
-    return QueryOutput(
-        class_logits=[item[part] for item in output.class_logits],
-        mask_logits=[item[part] for item in output.mask_logits],
-        encoder_levels=[item[part] for item in output.encoder_levels],
-    )

@@ -8,7 +8,7 @@ from torch import Tensor
 from sskd_core.data.loader import BatchLoader
 from sskd_core.losses.set_criterion import SetCriterion
 from sskd_core.models.protocol import SegmentationModel
-from sskd_core.strategies.base import StepTerms, rows, targets_of
+from sskd_core.strategies.base import StepTerms, targets_of
 from sskd_core.strategies.contrast import ContrastTerm
 
 
@@ -47,8 +47,8 @@ class SemiSupervised:
         pixels = torch.cat([labeled.pixels, unlabeled.pixels]).to(device)
         output = model(pixels)
         split = len(labeled.labels)
-        supervised = self._criterion(rows(output, slice(None, split)), targets_of(labeled, device))
-        pseudo = self._criterion(rows(output, slice(split, None)), targets_of(unlabeled, device))
+        supervised = self._criterion(output.rows(slice(None, split)), targets_of(labeled, device))
+        pseudo = self._criterion(output.rows(slice(split, None)), targets_of(unlabeled, device))
         losses = {f"sup_{name}": value for name, value in supervised.items()}
         losses |= {f"semi_{name}": self._lambda_semi * value for name, value in pseudo.items()}
         ratio = _total(pseudo) / _total(supervised).clamp_min(1e-9)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sskd_core.data.records import ImageRecord, LabeledImage
 from sskd_core.evaluation.instance_ap import instance_ap
 from sskd_core.evaluation.predictions import ReadImage, predict_split
-from sskd_core.models.predict import Predictor
+from sskd_core.models.predict import make_predictor
 from sskd_core.models.protocol import SegmentationModel
 
 _BATCH = 16
@@ -32,5 +32,5 @@ class Validator:
 
     def __call__(self, model: SegmentationModel) -> float:
         """Return the mask AP of a model in eval mode."""
-        found = predict_split(Predictor(model).predict, self._records, self._read, _BATCH)
+        found = predict_split(make_predictor(model).predict, self._records, self._read, _BATCH)
         return instance_ap(self._truth, found, model.classes).mask_ap

@@ -7,7 +7,7 @@ import torch
 from engine_fixtures import batch_loader, tiny_model, train_config
 
 from sskd_core.losses.set_criterion import SetCriterion
-from sskd_core.strategies.base import rows, targets_of
+from sskd_core.strategies.base import targets_of
 from sskd_core.strategies.supervised import Supervised
 
 
@@ -49,6 +49,6 @@ def test_closing_closes_the_loader(criterion):
 
 def test_rows_cuts_all_depths_alike():
     output = tiny_model().eval()(torch.zeros(3, 3, 32, 64))
-    part = rows(output, slice(1, None))
+    part = output.rows(slice(1, None))
     assert {len(item) for item in [*part.class_logits, *part.mask_logits, *part.encoder_levels]} == {2}
     assert torch.equal(part.mask_logits[0], output.mask_logits[0][1:])

@@ -1,0 +1,153 @@
+"""From images to instances with `grounded_sam`: boxes of the classes, their masks, overlaps resolved."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PilImage
+from torch import Tensor
+from torch.nn import functional
+
+from sskd_core.config.model import InputConfig
+from sskd_core.data.instances import encode_instance
+from sskd_core.data.preprocess import RawInstance, letterbox, to_pixels
+from sskd_core.data.records import Instance
+from sskd_core.models.grounded_sam import Detections, GroundedSam
+from sskd_core.models.protocol import Image
+from sskd_core.models.sam_masks import BOXES_AT_ONCE, decode_boxes, encode_image, input_side
+
+
+class GroundedPredictor:
+    """Predicts instances; both image encoders see each image once, all images of a call together.
+
+    The detector's thresholds are those of `grounding`. What it finds is scored, and then dropped below
+    `score_threshold`.
+
+    Args:
+        model: in eval mode; its device is used, with bfloat16 on CUDA.
+        score_threshold: instances with a lower score are dropped.
+        max_instances: kept per image, best first.
+        mask_threshold: probability above which a pixel belongs to a mask.
+    """
+
+    def __init__(
+        self,
+        model: GroundedSam,
+        score_threshold: float = 0.0,
+        max_instances: int = 100,
+        mask_threshold: float = 0.5,
+    ) -> None:
+        self.model = model
+        self.classes = model.classes
+        self.score_threshold = score_threshold
+        self.max_instances = max_instances
+        self.mask_threshold = mask_threshold
+        settings = model.grounding
+        self._thresholds = [settings.class_thresholds.get(name, settings.score_threshold) for name in model.classes]
+
+    def predict(self, images: list[Image]) -> list[list[Instance]]:
+        """Return the instances of each image, best score first, masks at the image's own size."""
+        return [[encode_instance(item) for item in found] for found in self.predict_raw(images)]
+
+    @torch.inference_mode()
+    def predict_raw(self, images: list[Image]) -> list[list[RawInstance]]:
+        """Return the instances of each image with dense masks."""
+        detections = self._detect(images)
+        shown = [index for index, item in enumerate(detections) if len(item.boxes)]
+        found: list[list[RawInstance]] = [[] for _ in images]
+        if shown:
+            pyramid = self._encode([images[index] for index in shown])
+            for place, index in enumerate(shown):
+                own = [level[place : place + 1] for level in pyramid]
+                found[index] = self._segment(own, detections[index], images[index].shape[:2])
+        return found
+
+    def _detect(self, images: list[Image]) -> list[Detections]:
+        """Return the boxes that pass the threshold of their class, as fractions of each image."""
+        size = self.model.input
+        boxed = [letterbox(image, size.height, size.width) for image in images]
+        inside = torch.zeros(len(images), size.height, size.width, dtype=torch.int64)
+        for row, (_, (height, width)) in zip(inside, boxed, strict=True):
+            row[:height, :width] = 1
+        inside = inside.to(self._device)
+        # The detector was trained with padding of the mean colour.
+        pixels = self._tensor([canvas for canvas, _ in boxed], size) * inside[:, None]
+        with self._autocast():
+            answers = self.model.ask(pixels, inside)
+        thresholds = torch.tensor(self._thresholds, device=self._device)
+        kept = []
+        for item in self.model.best_boxes(answers):
+            best = item.scores.max(-1)
+            passes = best.values > thresholds[best.indices]
+            kept.append(Detections(item.boxes[passes], item.scores[passes]))
+        return kept
+
+    def _encode(self, images: list[Image]) -> list[Tensor]:
+        """Run SAM's image encoder on whole images, squeezed to its square input as its own transform does."""
+        side = input_side(self.model.segmenter)
+        squares = [
+            np.asarray(PilImage.fromarray(image).resize((side, side), PilImage.Resampling.BILINEAR)) for image in images
+        ]
+        with self._autocast():
+            return encode_image(self.model.segmenter, self._tensor(squares, self.model.input)).pyramid
+
+    def _segment(self, pyramid: list[Tensor], detections: Detections, size: tuple[int, int]) -> list[RawInstance]:
+        logits, quality = decode_boxes(self.model.segmenter, pyramid, detections.boxes)
+        masks = full_size_masks(logits, size, self.mask_threshold)
+        best = detections.scores.max(-1)
+        detected, predicted = best.values.tolist(), quality.clamp(0.0, 1.0).tolist()
+        scores = predicted if self.model.grounding.score == "predicted_iou" else detected
+        ranked = sorted(range(len(scores)), key=lambda index: -scores[index])
+        match self.model.grounding.overlaps:
+            case "detection_order":
+                masks = without_overlaps(masks, range(len(masks)))
+            case "score":
+                masks = without_overlaps(masks, ranked)
+        return [
+            RawInstance(int(best.indices[index]), scores[index], detected[index], predicted[index], masks[index])
+            for index in ranked
+            if masks[index].any() and scores[index] >= self.score_threshold
+        ][: self.max_instances]
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")
+
+    def _tensor(self, canvases: list[Image], size: InputConfig) -> Tensor:
+        pixels = np.stack([to_pixels(canvas, size.mean, size.std) for canvas in canvases])
+        return torch.from_numpy(pixels).to(self._device)
+
+
+def full_size_masks(logits: Tensor, size: tuple[int, int], threshold: float) -> NDArray[np.bool_]:
+    """Enlarge mask logits bilinearly to an image and cut them.
+
+    Args:
+        logits: [n, h, w], over the whole image.
+        size: (height, width) of the image.
+        threshold: probability above which a pixel belongs to the mask.
+
+    Returns:
+        [n, height, width].
+    """
+    cut = math.log(threshold / (1.0 - threshold))
+    parts = [
+        (functional.interpolate(part[None], size, mode="bilinear")[0] > cut).cpu().numpy()
+        for part in logits.split(BOXES_AT_ONCE)
+    ]
+    return np.concatenate(parts)
+
+
+def without_overlaps(masks: NDArray[np.bool_], order: range | list[int]) -> NDArray[np.bool_]:
+    """Leave each pixel to the first mask, in `order`, that covers it; masks are [n, height, width]."""
+    taken = np.zeros(masks.shape[1:], dtype=np.bool_)
+    left = np.zeros_like(masks)
+    for index in order:
+        left[index] = masks[index] & ~taken
+        taken |= masks[index]
+    return left
