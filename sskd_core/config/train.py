@@ -56,7 +56,7 @@ class TrainConfig(StrictModel):
     """One run of the engine: what is trained, from what, on what, for how long."""
 
     strategy: Literal["supervised", "semi_supervised"] = "supervised"
-    iterations: int = Field(90_000, ge=1)
+    iterations: int = Field(90_000, ge=0, description="0 delivers the initial weights")
     labeled_batch: int = Field(4, ge=1, description="labelled images a step")
     unlabeled_batch: int = Field(4, ge=0, description="pseudo-labelled images a step; 0 for `supervised`")
     lambda_semi: float = Field(1.0, ge=0, description="weight of the pseudo-label term")

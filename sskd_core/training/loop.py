@@ -130,7 +130,7 @@ class Trainer:
             terms = self._strategy.step(self._model, step)
         total = torch.stack(list(terms.losses.values())).sum()
         if not torch.isfinite(total):
-            values = ", ".join(f"{name}={float(value):.3g}" for name, value in terms.losses.items())
+            values = ", ".join(f"{name}={float(value.detach()):.3g}" for name, value in terms.losses.items())
             raise UserError(f"the loss is not finite at iteration {step} ({values}); lower optimizer.lr")
         self._optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -153,13 +153,17 @@ class Trainer:
             figures["learning_rate"] = learning_rate(self._config.optimizer, step - 1, self._config.iterations)
             self._log(figures)
         if step % self._config.val_every == 0 or last:
-            model = self._delivered()
-            model.eval()
-            self._latest_score = self._validate(model)
-            self._log({f"val/{self._metric}": self._latest_score})
-            if self._latest_score > self._state.best_score:
-                self._state.best_score, self._state.best_step = self._latest_score, step
-                self._checkpoints.save_best(model)
+            self._validate_now()
+
+    def _validate_now(self) -> None:
+        """Score the delivered weights and keep them if they are the best so far."""
+        model = self._delivered()
+        model.eval()
+        self._latest_score = self._validate(model)
+        self._log({f"val/{self._metric}": self._latest_score})
+        if self._latest_score > self._state.best_score:
+            self._state.best_score, self._state.best_step = self._latest_score, self._state.step
+            self._checkpoints.save_best(model)
 
     def _log(self, figures: dict[str, float]) -> None:
         for name, value in figures.items():
@@ -174,6 +178,8 @@ class Trainer:
 
     def _deliver(self) -> Outcome:
         model = self._delivered()
+        if self._config.iterations == 0:
+            self._validate_now()
         if self._config.select == "best":
             self._checkpoints.load_best(model)
             score = self._state.best_score

@@ -225,6 +225,13 @@ def test_the_selected_weights_are_delivered(select, wanted, score, ema_decay, ma
     assert outcome.state.curves["val/mask_ap"] == [(2, 10.0), (4, 30.0), (6, 20.0)]
 
 
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_no_iteration_delivers_the_initial_weights(select, make_trainer):
+    outcome = make_trainer(train_config(iterations=0, select=select), validate=scripted(7.0)).fit()
+    assert (outcome.val_score, outcome.state.best_step) == (7.0, 0)
+    assert torch.equal(final_logits(outcome.model, pixels())[1], final_logits(tiny_model(), pixels())[1])
+
+
 def test_of_equal_scores_the_first_is_the_best(make_trainer):
     outcome = make_trainer(train_config(val_every=2), validate=scripted(0.0, 0.0, 0.0)).fit()
     assert (outcome.state.best_step, outcome.val_score) == (2, 0.0)
