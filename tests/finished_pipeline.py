@@ -11,13 +11,21 @@ import onnx
 from onnx import TensorProto, helper
 
 from sskd_core.config.experiment import NODES
+from sskd_core.evaluation.matches import ClassMatches, encode_matches
 from sskd_core.storage.digest import digest_json
 from sskd_core.storage.manifest import MEDIA_TYPE, InputRef, Manifest, ObjectRef
 from sskd_core.storage.store import ObjectStore
 
 CLASSES = ["disc", "box"]
 MODEL = {"family": "mask2former", "weights": "builtin:base", "encoder_weights": None, "weights_digest": None}
+TEST_IMAGES = 100
 COUNTS = {"unlabeled": {"images": 60}, "labeled": {"images": 4}, "val": {"images": 2}, "test": {"images": 2}}
+
+
+def found_on(share: float) -> bytes:
+    """Return match records of a model that finds the one object of that many percent of the images."""
+    hit, miss = ClassMatches(0, 1, [0.9], [0b11_1111_1111], [0]), ClassMatches(0, 1)
+    return encode_matches({f"{number}.png": [hit if number < share else miss] for number in range(TEST_IMAGES)})
 
 
 def tiny_onnx(scale: float = 2.0) -> bytes:
@@ -48,16 +56,33 @@ class FinishedPipeline:
         refined: test mask AP of the refined student.
         supervised: that of the supervised-only student.
         name: makes another pipeline with other fingerprints.
+        changes: node -> values of its manifest in place of the usual ones; inner dictionaries are laid over.
+        champion: the student that the evaluation measured, too, and its mask AP.
     """
 
-    def __init__(self, store: ObjectStore, refined: float = 40.0, supervised: float = 30.0, name: str = "first"):
+    def __init__(
+        self,
+        store: ObjectStore,
+        refined: float = 40.0,
+        supervised: float = 30.0,
+        name: str = "first",
+        changes: Mapping[str, Mapping[str, Any]] = {},
+        champion: tuple[Manifest, float] | None = None,
+    ):
         self.store, self.name = store, name
         self.manifests: dict[str, Manifest] = {}
         details = self._details(refined, supervised)
+        if champion is not None:
+            details["evaluate"]["files"]["matches/champion"] = found_on(champion[1])
         for node in NODES:
             if node.name != "register":
                 inputs = {key: self.manifests[source] for key, source in node.inputs.items()}
-                self.manifests[node.name] = self._commit(node.name, node.stage, inputs, **details.get(node.name, {}))
+                if node.name == "evaluate" and champion is not None:
+                    inputs["champion"] = champion[0]
+                values = details.get(node.name, {})
+                for key, value in changes.get(node.name, {}).items():
+                    values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
+                self.manifests[node.name] = self._commit(node.name, node.stage, inputs, **values)
 
     def register_inputs(self) -> dict[str, Manifest]:
         """Return what the `register` stage reads."""
@@ -66,7 +91,7 @@ class FinishedPipeline:
     def _details(self, refined: float, supervised: float) -> dict[str, dict[str, Any]]:
         teacher = {"config": {"model": {**MODEL, "licence": "Apache-2.0"}, "seed": 0}, "licences": ["Apache-2.0"]}
         student = {"config": {"model": {**MODEL, "licence": "MIT"}, "seed": 0}, "facts": {"classes": CLASSES}}
-        labels = {"facts": {"shards": 3}, "metrics": {"instances": 120.0}}
+        labels = {"facts": {"shards": 3}, "metrics": {"instances": 120.0, "empty_rate": 0.1, "class_drift": 0.2}}
         digests = {split: digest_json(split) for split in COUNTS}
         return {
             "prepare": {
@@ -82,10 +107,17 @@ class FinishedPipeline:
             "evaluate": {
                 "metrics": {"refined_student/mask_ap": refined, "supervised_student/mask_ap": supervised},
                 "facts": {"split": "test", "evaluator": "hotcoco 1.3.0"},
+                "files": {"matches/refined_student": found_on(refined)},
             },
             "export_onnx": {
                 "config": {"max_ap_difference": 0.1},
-                "metrics": {"mask_ap_difference": 0.01, "max_mask_logit_difference": 1e-5},
+                "metrics": {
+                    "mask_ap_difference": 0.01,
+                    "max_mask_logit_difference": 1e-5,
+                    "fp32/latency_ms_p50": 12.0,
+                    "fp32/bytes": 3e6,
+                },
+                "facts": {"provider": "CPUExecutionProvider"},
                 "files": {"onnx": tiny_onnx()},
             },
         }

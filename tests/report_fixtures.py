@@ -128,7 +128,7 @@ def finished_run(classes: tuple[str, ...] = CLASSES, **fields: Any) -> FakeRun:
         {"onnxruntime": "1.20.0"},
     )
     reason = "27.1 mask AP on test reaches the floor of 5.0"
-    rule = {"name": "min_mask_ap", "passed": True, "figures": {"mask_ap": 27.1, "limit": 5.0}, "reason": reason}
+    rule = {"name": "min_mask_ap", "verdict": "passed", "figures": {"mask_ap": 27.1, "limit": 5.0}, "reason": reason}
     verdict = {"passed": True, "rules": [rule]}
     named = {"registered_model": "sskd-student", "version": "3", "alias": "champion"}
     run.add("register", facts={"verdict": verdict, **named})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,21 +14,23 @@ if TYPE_CHECKING:
 
 
 def lineage(
-    alias: Annotated[str, typer.Argument(help="Alias in the registry.")] = "champion",
+    model: Annotated[str, typer.Argument(help="Alias, number, or models:/NAME@ALIAS.")] = "champion",
+    html: Annotated[Path | None, typer.Option("--html", help="Draw the graph into this file.")] = None,
     experiment: Settings = None,
     state_dir: StateDir = DEFAULT_STATE_DIR,
     as_json: Json = False,
 ) -> None:
     """Trace a registered model back to its images. Every manifest on the way is verified."""
-    from sskd_core.cli.output import print_json
-    from sskd_core.cli.session import open_storage, resolve_tracking, settings_of
-    from sskd_core.storage.store import ObjectStore
-    from sskd_core.tracking.lineage import champion_lineage
+    from sskd_core.cli.output import print_json, write_text
+    from sskd_core.cli.registry import open_registry
+    from sskd_core.tracking.lineage import version_lineage
 
-    storage, tracking = settings_of(experiment)
-    state_dir = state_dir.absolute()
-    with open_storage(storage, state_dir) as opened:
-        found = champion_lineage(resolve_tracking(tracking, state_dir), ObjectStore(opened), alias)
+    with open_registry(experiment, state_dir.absolute()) as (tracking, store):
+        found = version_lineage(tracking, store, model)
+    if html is not None:
+        from sskd_core.reporting.lineage_page import render_lineage
+
+        write_text(html, render_lineage(found))
     if as_json:
         print_json(found.to_dict())
     else:
@@ -40,7 +43,8 @@ def _show(found: Lineage) -> None:
     from sskd_core.cli.output import answers as console
 
     answer = found.to_dict()
-    table = Table("what", "which", title=f"{found.name} version {found.version} ({found.alias})")
+    own = f" ({', '.join(found.aliases)})" if found.aliases else ""
+    table = Table("what", "which", title=f"{found.name} version {found.version}{own}")
     for images in answer["images"]:
         for split, item in images.items():
             table.add_row(f"images: {split}", f"{item['images']} in {item['index']}")

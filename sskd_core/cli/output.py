@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
+from sskd_core.errors import UserError
 
 MAX_PROBLEMS = 50
 
@@ -32,3 +35,15 @@ def print_problems(problems: list[str]) -> None:
         print(f"error: {line}", file=sys.stderr)
     if len(problems) > MAX_PROBLEMS:
         print(f"error: and {len(problems) - MAX_PROBLEMS} more", file=sys.stderr)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that a person asked for.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None

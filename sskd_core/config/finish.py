@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from sskd_core.config.base import Runtime, StrictModel
+from sskd_core.config.gate import GateConfig
 from sskd_core.config.tracking import TrackingConfig
 
 
@@ -26,13 +27,6 @@ class ExportConfig(StrictModel):
     parity_images: int = Field(32, ge=1)
     max_logit_difference: float = Field(1e-2, gt=0, description="largest absolute difference of a logit")
     max_ap_difference: float = Field(0.1, ge=0, description="AP points between PyTorch and onnxruntime on test")
-
-
-class GateConfig(StrictModel):
-    """What the student must show before an alias moves (AP in points, 0..100)."""
-
-    min_mask_ap: float = Field(0.0, ge=0, le=100)
-    min_gain_over_supervised: float = Field(0.0, description="refined minus supervised-only student, AP points")
 
 
 class RegisterConfig(StrictModel):

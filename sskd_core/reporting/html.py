@@ -23,7 +23,7 @@ from sskd_core.reporting.pictures import data_uri
 from sskd_core.reporting.results import MODELS, Read, Results
 from sskd_core.storage.manifest import Manifest
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 _ONNX_FIGURES = {
     "max_mask_logit_difference": ("Largest difference of a mask logit", "%.2e"),
     "max_class_logit_difference": ("Largest difference of a class logit", "%.2e"),
@@ -52,7 +52,7 @@ def render_report(experiment: ExperimentConfig, results: Results, manifests: Map
     highest_ap = max((item.mask_ap for item in results.models.values()), default=0.0) or 1.0
     slowest = max((item.seconds for item in results.stages.values()), default=0.0) or 1.0
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             results=results,
@@ -85,17 +85,18 @@ def per_class(results: Results) -> list[tuple[str, list[float | None], float | N
     return [(name, row, max((value for value in row if value is not None), default=None)) for name, row in rows]
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+def environment() -> jinja2.Environment:
+    """Return what renders the templates of this package: strict, escaping, with the formats of `words` as filters."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     formats = (words.points, words.signed, words.parameters, words.size, words.clock, words.short_digest)
-    environment.filters |= {function.__name__: function for function in formats}
-    return environment
+    made.filters |= {function.__name__: function for function in formats}
+    return made
 
 
 def _outputs(manifests: Mapping[str, Manifest], node: str, prefix: str) -> list[Any]:

@@ -15,7 +15,8 @@ from sskd_core.config.model import ModelConfig
 from sskd_core.data.dataset import Dataset
 from sskd_core.data.records import Instance
 from sskd_core.errors import UserError
-from sskd_core.evaluation.instance_ap import InstanceAP, evaluator_name, instance_ap
+from sskd_core.evaluation.instance_ap import InstanceAP, evaluator_name, instance_ap_and_matches
+from sskd_core.evaluation.matches import MATCHES, MEDIA_TYPE, SplitMatches, encode_matches
 from sskd_core.evaluation.overlay import draw_row
 from sskd_core.evaluation.predictions import predict_split
 from sskd_core.labels.sheet import spread_indices
@@ -27,6 +28,7 @@ from sskd_core.stages.contract import StageContext, StageResult
 from sskd_core.storage.digest import canonical_json
 from sskd_core.storage.manifest import Manifest, ObjectRef
 from sskd_core.storage.store import ObjectStore
+from sskd_core.tracking.candidate import CHAMPION
 
 ZERO_SHOT = "zero_shot_teacher"
 MODELS = (ZERO_SHOT, "adapted_teacher", "supervised_student", "distilled_student", "refined_student")
@@ -60,11 +62,13 @@ class Evaluated:
         figures: its AP.
         parameters: their number.
         shown: its instances on the images of the overlays, by image id.
+        matches: what it found on each image, kept so that models can be compared image by image.
     """
 
     figures: InstanceAP
     parameters: int
     shown: dict[str, list[Instance]]
+    matches: SplitMatches
 
 
 LoadModel = Callable[[str, Mapping[str, Manifest], ObjectStore, EvaluateConfig], Candidate]
@@ -81,7 +85,8 @@ def run(
     Args:
         config: split, batch, limits.
         inputs: `data`, and a training stage's manifest under the name of each model but the zero-shot teacher, which is
-            built from the initial weights that the adapted teacher's manifest records.
+            built from the initial weights that the adapted teacher's manifest records. With `champion`, the student
+            that is to be beaten is measured, too.
         context: see `StageContext`.
         load_model: (name, inputs, store, config) -> model; default: the networks that the manifests name.
 
@@ -94,7 +99,11 @@ def run(
     for name, model in found.items():
         metrics |= {f"{name}/mask_ap": model.figures.mask_ap, f"{name}/mask_ap50": model.figures.mask_ap50}
     return StageResult(
-        outputs=[_write_results(config, found, context), *_write_overlays(config, found, dataset, context)],
+        outputs=[
+            _write_results(config, found, context),
+            *(_write_matches(name, model.matches, context) for name, model in found.items()),
+            *_write_overlays(config, found, dataset, context),
+        ],
         metrics=metrics,
         facts={
             "models": {name: model.parameters for name, model in found.items()},
@@ -132,8 +141,9 @@ def _evaluate(
     """Yield the models one by one, so that only one is in memory."""
     records, truth = dataset.images(config.split), dataset.ground_truth(config.split)
     shown = _shown_images(config, dataset)
-    total = len(MODELS) * len(records)
-    for number, name in enumerate(MODELS):
+    models = (*MODELS, CHAMPION) if CHAMPION in inputs else MODELS
+    total = len(models) * len(records)
+    for number, name in enumerate(models):
         model = load_model(name, inputs, context.store, config)
         if list(model.predictor.classes) != dataset.classes:
             raise UserError(
@@ -145,8 +155,9 @@ def _evaluate(
             context.progress.update(before + done, total, "images")
 
         found = predict_split(model.predictor.predict, records, dataset.read_image, config.batch, report)
-        figures = instance_ap(truth, found, dataset.classes, config.max_detections)
-        yield name, Evaluated(figures, model.parameters, {image_id: found[image_id] for image_id in shown})
+        figures, matches = instance_ap_and_matches(truth, found, dataset.classes, config.max_detections)
+        drawn = {image_id: found[image_id] for image_id in shown}
+        yield name, Evaluated(figures, model.parameters, drawn, matches)
 
 
 def _shown_images(config: EvaluateConfig, dataset: Dataset) -> list[str]:
@@ -163,6 +174,11 @@ def _write_results(config: EvaluateConfig, found: Mapping[str, Evaluated], conte
     }
     uri = f"{context.prefix}/evaluation.json"
     return context.store.put_output("evaluation", uri, canonical_json(document), "application/json")
+
+
+def _write_matches(name: str, matches: SplitMatches, context: StageContext) -> ObjectRef:
+    uri = f"{context.prefix}/matches/{name}.parquet"
+    return context.store.put_output(f"{MATCHES}{name}", uri, encode_matches(matches), MEDIA_TYPE)
 
 
 def _write_overlays(

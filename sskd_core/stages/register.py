@@ -1,6 +1,6 @@
-"""The `register` stage: judge the student, put it into the MLflow registry, and move the alias if the gate agrees.
+"""The `register` stage: put the student into the MLflow registry as challenger, and promote it if the gate agrees.
 
-A gate that fails is a result, not an error: the version is registered as rejected, no alias moves, and the record says
+A gate that fails is a result, not an error: the version is tagged as rejected, the champion stays, and the record says
 why. The registry itself can be wiped while this stage's manifest lives on, so a stage that was found done makes sure of
 its version.
 """
@@ -12,28 +12,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sskd_core.config.base import validate
 from sskd_core.config.finish import RegisterConfig
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.stages.contract import StageContext, StageResult
 from sskd_core.storage.digest import canonical_json
 from sskd_core.storage.manifest import InputRef, Manifest, ObjectRef
 from sskd_core.storage.store import ObjectStore
+from sskd_core.tracking.candidate import MANIFEST_TAG, ORIGINS, candidate_of
 from sskd_core.tracking.client import configure_mlflow, connect, resolved_mode
-from sskd_core.tracking.gate import GateRecord, judge
-from sskd_core.tracking.lineage import ANSWERS, MANIFEST_TAG, answers, trace
-from sskd_core.tracking.registry import FILE_TAG, Registration, ensure_registered
+from sskd_core.tracking.comparison import judge
+from sskd_core.tracking.lineage import ANSWERS, answers, trace
+from sskd_core.tracking.promotion import Promotion
+from sskd_core.tracking.registry import FILE_TAG, Registration, ensure_version
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 _MODEL = "mlflow-model"
 _FILE = f"{_MODEL}/model.onnx"
-_ORIGINS = ("student", "evaluation", "onnx")
 _REQUIREMENTS = ["numpy", "onnx", "onnxruntime"]
 
 
 def run(config: RegisterConfig, inputs: Mapping[str, Manifest], context: StageContext) -> StageResult:
-    """Judge and register.
+    """Register, judge, and promote what passed.
 
     Args:
         config: gate, registry, alias.
@@ -48,33 +50,36 @@ def run(config: RegisterConfig, inputs: Mapping[str, Manifest], context: StageCo
         UserError: the registry cannot be reached or refuses.
         IntegrityError: a manifest or the ONNX file is not the one that was named.
     """
-    record = judge(config.gate, inputs["student"], inputs["evaluation"], inputs["onnx"])
-    for rule in record.rules:
-        context.progress.note(f"gate: {'passed' if rule.passed else 'FAILED'}: {rule.reason}")
-    gate = canonical_json(record.to_dict())
-    outputs = [
-        context.store.put_output("gate", f"{context.prefix}/gate.json", gate, "application/json"),
-        *_write_model(inputs["onnx"], context),
-    ]
-    facts: dict[str, Any] = {
-        "verdict": record.to_dict(),
-        "alias": config.alias if record.passed else None,
-        "classes": inputs["student"].facts["classes"],
-        "tags": _tags(inputs, record, outputs, context.store),
-    }
+    files = _write_model(inputs["onnx"], context)
+    facts: dict[str, Any] = {"classes": inputs["student"].facts["classes"], "tags": _tags(inputs, files, context.store)}
     wanted = _registration(config.tracking, facts, context.prefix, context.fingerprint, context.run.run_id)
-    facts["version"] = _register(config.tracking, context.store, wanted)
-    facts["registered_model"] = None if facts["version"] is None else wanted.name
-    if facts["version"] is None:
+    version, record = _offer(config, context.store, wanted)
+    if record is None:
+        candidate = candidate_of({name: inputs[name] for name in ORIGINS}, context.store)
+        record = judge(config.gate, candidate, None, context.store).to_dict()
         context.progress.note("no registry: tracking is off")
-    return StageResult(outputs=outputs, metrics=_figures(inputs), facts=facts)
+    for rule in record["rules"]:
+        context.progress.note(f"gate: {rule['verdict']}: {rule['name']}: {rule['reason']}")
+    gate = context.store.put_output("gate", f"{context.prefix}/gate.json", canonical_json(record), "application/json")
+    facts |= {
+        "verdict": record,
+        "alias": config.alias if record["passed"] else None,
+        "version": version,
+        "registered_model": None if version is None else wanted.name,
+    }
+    return StageResult(outputs=[gate, *files], metrics=_figures(inputs), facts=facts)
 
 
 def on_cached(manifest: Manifest, store: ObjectStore, tracking: TrackingConfig) -> None:
-    """Make sure that the registry has the version of a stage that was found done."""
+    """Make sure that the registry has the version of a stage that was found done, and that its aliases hold.
+
+    A version that was judged before is not judged again; one that was made while tracking was off is.
+    """
     prefix = manifest.uri.rpartition("/")[0]
     wanted = _registration(tracking, manifest.facts, prefix, manifest.fingerprint, run_id=None)
-    _register(tracking, store, wanted)
+    config = validate(RegisterConfig, {**manifest.config, "tracking": tracking}, manifest.uri)
+    known = manifest.facts["verdict"] if manifest.facts["version"] is not None else None
+    _offer(config, store, wanted, known)
 
 
 def _registration(
@@ -86,14 +91,33 @@ def _registration(
         run_id=run_id,
         fingerprint=fingerprint,
         tags=facts["tags"],
-        alias=facts["alias"],
     )
 
 
-def _register(tracking: TrackingConfig, store: ObjectStore, wanted: Registration) -> str | None:
-    if resolved_mode(tracking) == "off":
-        return None
-    return ensure_registered(connect(tracking, store.config), wanted)
+def _offer(
+    config: RegisterConfig, store: ObjectStore, wanted: Registration, known: dict[str, Any] | None = None
+) -> tuple[str | None, dict[str, Any] | None]:
+    """Register a version and offer it to the gate, once; return its number and the gate's record.
+
+    Args:
+        config: of the stage.
+        store: keeps the decisions.
+        wanted: the version.
+        known: the record of an earlier judgement that did not pass, or that led to a decision.
+
+    Returns:
+        Both None when tracking is off.
+    """
+    if resolved_mode(config.tracking) == "off":
+        return None, None
+    client = connect(config.tracking, store.config)
+    version = ensure_version(client, wanted)
+    promotion = Promotion(client, store, wanted.name, config.alias)
+    earlier = promotion.was_promoted(wanted.fingerprint)
+    if earlier is not None or (known is not None and not known["passed"]):
+        promotion.settle()
+        return str(version.version), known if earlier is None else earlier.gate
+    return str(version.version), promotion.promote(version, config.gate).gate
 
 
 def _write_model(onnx: Manifest, context: StageContext) -> list[ObjectRef]:
@@ -139,20 +163,17 @@ def _signature(network: ModelProto) -> Any:
     return ModelSignature(schema(network.graph.input), schema(network.graph.output))
 
 
-def _tags(
-    inputs: Mapping[str, Manifest], record: GateRecord, outputs: list[ObjectRef], store: ObjectStore
-) -> dict[str, str]:
-    """Return all that the registry says about a version: origin, figures, verdict, licences."""
+def _tags(inputs: Mapping[str, Manifest], files: list[ObjectRef], store: ObjectStore) -> dict[str, str]:
+    """Return all that the registry says about a version from the start: origin, figures, licences."""
     student, evaluation = inputs["student"], inputs["evaluation"]
     model = student.config["model"]
-    file = next(item for item in outputs if item.name == _FILE)
-    origins = [InputRef(uri=inputs[name].uri, digest=inputs[name].digest) for name in _ORIGINS]
+    file = next(item for item in files if item.name == _FILE)
+    origins = [InputRef(uri=inputs[name].uri, digest=inputs[name].digest) for name in ORIGINS]
     found = answers(trace(origins, store))
     return {
-        **{f"{MANIFEST_TAG}{name}": f"{inputs[name].uri} {inputs[name].digest}" for name in _ORIGINS},
+        **{f"{MANIFEST_TAG}{name}": f"{inputs[name].uri} {inputs[name].digest}" for name in ORIGINS},
         **{f"sskd.lineage.{name}": canonical_json(found[name]).decode() for name in ANSWERS},
         FILE_TAG: f"{file.uri} {file.digest}",
-        "sskd.gate": canonical_json(record.to_dict()).decode(),
         "sskd.licences": ", ".join(inputs["onnx"].licences),
         "sskd.family": str(model["family"]),
         "sskd.classes": json.dumps(student.facts["classes"]),

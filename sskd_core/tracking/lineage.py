@@ -12,14 +12,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sskd_core.config.tracking import TrackingConfig
-from sskd_core.errors import UserError
 from sskd_core.storage.manifest import InputRef, Manifest
 from sskd_core.storage.store import ObjectStore
+from sskd_core.tracking.candidate import origin_references
 from sskd_core.tracking.client import connect
-from sskd_core.tracking.registry import version_of
+from sskd_core.tracking.registry import aliases, resolve
 
-MANIFEST_TAG = "sskd.manifest."
-"""Tags `sskd.manifest.<input>` of a version hold `<uri> <digest>` of the manifests that it was registered from."""
 ANSWERS = ("images", "labels", "teachers", "code", "runs")
 """Keys of `answers`, each a tag `sskd.lineage.<key>` of a version."""
 
@@ -63,7 +61,7 @@ class Lineage:
 
     name: str
     version: str
-    alias: str
+    aliases: list[str]
     tags: dict[str, str]
     steps: list[Step]
 
@@ -72,22 +70,24 @@ class Lineage:
         return {**asdict(self), **answers(self.steps)}
 
 
-def champion_lineage(tracking: TrackingConfig, store: ObjectStore, alias: str = "champion") -> Lineage:
-    """Walk back from an alias.
+def version_lineage(tracking: TrackingConfig, store: ObjectStore, reference: str = "champion") -> Lineage:
+    """Walk back from a registered version.
+
+    Args:
+        tracking: whose registry.
+        store: where the manifests are.
+        reference: an alias, a number or a `models:/` URI.
 
     Raises:
-        UserError: no version has the alias.
+        UserError: there is no such version, or another tool registered it.
         IntegrityError: a manifest on the way is not the one that was used.
     """
-    name = tracking.registered_model
-    found = version_of(connect(tracking, store.config), name, alias)
-    if found is None:
-        raise UserError(f"no version of model '{name}' has the alias '{alias}'")
-    origins = [value.split(" ") for key, value in sorted(found.tags.items()) if key.startswith(MANIFEST_TAG)]
-    if not origins:
-        raise UserError(f"version {found.version} of model '{name}' was not registered by sskd: it names no manifest")
-    references = [InputRef(uri=uri, digest=digest) for uri, digest in origins]
-    return Lineage(name, str(found.version), alias, dict(found.tags), trace(references, store))
+    client = connect(tracking, store.config)
+    found = resolve(client, tracking.registered_model, reference)
+    references = origin_references(found.tags, f"version {found.version} of model '{found.name}'")
+    number = str(found.version)
+    own = sorted(alias for alias, version in aliases(client, found.name).items() if version == number)
+    return Lineage(found.name, number, own, dict(found.tags), trace(references.values(), store))
 
 
 def trace(origins: Iterable[InputRef], store: ObjectStore) -> list[Step]:

@@ -1,4 +1,4 @@
-"""The model registry: versions that carry their origin, and aliases that move only for a passed gate.
+"""The model registry: versions that carry their origin. Which of them is champion is `promotion`'s to say.
 
 A version is identified by the fingerprint of its `register` stage, so registering twice finds the first. Its source is
 a folder in the object store; no model bytes go through the tracking server.
@@ -7,6 +7,8 @@ a folder in the object store; no model bytes go through the tracking server.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,11 +23,11 @@ if TYPE_CHECKING:
 
 FINGERPRINT_TAG = "sskd.fingerprint"
 VERDICT_TAG = "sskd.verdict"
-PROMOTED_TAG = "sskd.promoted"
-"""Set once the alias has been moved to a version, so that it is moved once and not each time the stage is found."""
+"""`passed`, `rejected` or `forced`; absent until the gate has judged."""
+GATE_TAG = "sskd.gate"
 FILE_TAG = "sskd.onnx"
 """`<uri> <digest>` of the ONNX file of a version."""
-PREVIOUS = "previous"
+CHALLENGER = "challenger"
 _MODEL_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
@@ -39,7 +41,6 @@ class Registration:
         run_id: MLflow run that made it, or None.
         fingerprint: of the `register` stage.
         tags: origin, figures, licences.
-        alias: to be moved to this version; None for one that the gate rejected.
     """
 
     name: str
@@ -47,52 +48,102 @@ class Registration:
     run_id: str | None
     fingerprint: str
     tags: dict[str, str]
-    alias: str | None
 
 
-def ensure_registered(client: MlflowClient, wanted: Registration) -> str:
-    """Register a version unless it is there, and let the alias follow the gate, once.
-
-    Returns:
-        The version number.
+@contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Turn what MLflow raises into one line.
 
     Raises:
-        UserError: the registry refuses.
+        UserError: the registry refused; `what` says what was asked of it.
     """
     from mlflow.exceptions import MlflowException
 
     try:
-        _ensure_model(client, wanted.name)
-        version = _find(client, wanted) or _create(client, wanted)
-        number = str(version.version)
-        if wanted.alias is not None and PROMOTED_TAG not in version.tags:
-            promote(client, wanted.name, number, wanted.alias)
-            client.set_model_version_tag(wanted.name, number, PROMOTED_TAG, wanted.alias)
+        yield
     except MlflowException as error:
-        raise UserError(f"cannot register a version of '{wanted.name}' in MLflow: {first_line(error)}") from None
-    return number
+        raise UserError(f"cannot {what} in MLflow: {first_line(error)}") from None
 
 
-def promote(client: MlflowClient, name: str, version: str, alias: str) -> None:
-    """Point `alias` at a version; the version that had it becomes `previous`."""
-    current = version_of(client, name, alias)
-    if current is not None and str(current.version) == version:
-        return
-    if current is not None:
-        client.set_registered_model_alias(name, PREVIOUS, current.version)
-    client.set_registered_model_alias(name, alias, version)
+def ensure_version(client: MlflowClient, wanted: Registration) -> ModelVersion:
+    """Register a version as challenger unless it is there.
+
+    Of several processes that register the same fingerprint at once all end with the same version.
+
+    Raises:
+        UserError: the registry refuses.
+    """
+    with refusals(f"register a version of '{wanted.name}'"):
+        _ensure_model(client, wanted.name)
+        if not find_versions(client, wanted.name, wanted.fingerprint):
+            tags = {**wanted.tags, FINGERPRINT_TAG: wanted.fingerprint}
+            client.create_model_version(wanted.name, wanted.source, run_id=wanted.run_id, tags=tags)
+        first, *twins = find_versions(client, wanted.name, wanted.fingerprint)
+        for twin in twins:
+            _delete(client, twin)
+        if VERDICT_TAG not in first.tags:
+            client.set_registered_model_alias(wanted.name, CHALLENGER, first.version)
+    return first
 
 
-def version_of(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
-    """Return the version that an alias points at, or None."""
+def find_versions(client: MlflowClient, name: str, fingerprint: str) -> list[ModelVersion]:
+    """Return the versions of a fingerprint, the oldest first; there is one, or none."""
+    found = client.search_model_versions(f"name = '{name}' and tags.`{FINGERPRINT_TAG}` = '{fingerprint}'")
+    return sorted(found, key=lambda item: int(item.version))
+
+
+def all_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Return every version of a model, the newest first."""
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda item: -int(item.version))
+
+
+def aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    """Return alias -> version number; nothing for a model that is not there."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_model_version_by_alias(name, alias)
+        return {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
         raise
+
+
+def resolve(client: MlflowClient, name: str, reference: str) -> ModelVersion:
+    """Return a version.
+
+    Args:
+        client: of the registry.
+        name: the model that is meant where the reference names none.
+        reference: an alias, a number, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises:
+        UserError: there is no such version.
+    """
+    from mlflow.exceptions import MlflowException
+
+    match = _MODEL_URI.fullmatch(reference)
+    if match is None and reference.startswith("models:"):
+        raise UserError(f"'{reference}' does not name a version; give models:/NAME@ALIAS or models:/NAME/VERSION")
+    model = match["name"] if match else name
+    number = match["version"] if match else reference if reference.isdecimal() else None
+    alias = match["alias"] if match else reference
+    try:
+        if number is not None:
+            return client.get_model_version(model, number)
+        return client.get_model_version_by_alias(model, alias)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise UserError(f"MLflow does not answer for {reference}: {first_line(error)}") from None
+    what = f"version {number}" if number is not None else f"version with the alias '{alias}'"
+    raise UserError(f"model '{model}' has no {what}; `sskd models list` shows what there is")
 
 
 def read_model(uri: str, tracking: TrackingConfig, store: ObjectStore) -> bytes:
@@ -107,23 +158,18 @@ def read_model(uri: str, tracking: TrackingConfig, store: ObjectStore) -> bytes:
         UserError: a malformed URI, no such version, or a version that another tool registered.
         IntegrityError: the stored file is not the one that was registered.
     """
-    from mlflow.exceptions import MlflowException
-
-    match = _MODEL_URI.fullmatch(uri)
-    if match is None:
-        raise UserError(f"'{uri}' does not name a version; give models:/NAME@ALIAS or models:/NAME/VERSION")
-    client = connect(tracking, store.config)
-    try:
-        if match["alias"] is not None:
-            version = client.get_model_version_by_alias(match["name"], match["alias"])
-        else:
-            version = client.get_model_version(match["name"], match["version"])
-    except MlflowException as error:
-        raise UserError(f"the registry has no {uri}: {first_line(error)}") from None
+    version = resolve(connect(tracking, store.config), tracking.registered_model, uri)
     if FILE_TAG not in version.tags:
         raise UserError(f"{uri} was not registered by sskd: it has no tag '{FILE_TAG}'")
     file_uri, digest = version.tags[FILE_TAG].split(" ")
     return store.fetch(file_uri, digest).read_bytes()
+
+
+def set_tags(client: MlflowClient, version: ModelVersion, tags: dict[str, str]) -> None:
+    """Set those tags of a version that differ."""
+    for key, value in tags.items():
+        if version.tags.get(key) != value:
+            client.set_model_version_tag(version.name, version.version, key, value)
 
 
 def _ensure_model(client: MlflowClient, name: str) -> None:
@@ -136,14 +182,12 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
             raise
 
 
-def _find(client: MlflowClient, wanted: Registration) -> ModelVersion | None:
-    found = client.search_model_versions(
-        f"name = '{wanted.name}' and tags.`{FINGERPRINT_TAG}` = '{wanted.fingerprint}'"
-    )
-    return found[0] if found else None
+def _delete(client: MlflowClient, version: ModelVersion) -> None:
+    """Delete a version that a twin may be deleting, too."""
+    from mlflow.exceptions import MlflowException
 
-
-def _create(client: MlflowClient, wanted: Registration) -> ModelVersion:
-    verdict = "rejected" if wanted.alias is None else "passed"
-    tags = {**wanted.tags, FINGERPRINT_TAG: wanted.fingerprint, VERDICT_TAG: verdict}
-    return client.create_model_version(wanted.name, wanted.source, run_id=wanted.run_id, tags=tags)
+    try:
+        client.delete_model_version(version.name, version.version)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise

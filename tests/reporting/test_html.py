@@ -166,7 +166,7 @@ def test_a_complete_run_has_no_banner(page):
 
 def test_no_name_becomes_markup():
     run = finished_run(HOSTILE)
-    gate = {"passed": False, "rules": [{"name": HOSTILE[0], "passed": False, "figures": {}, "reason": HOSTILE[1]}]}
+    gate = {"passed": False, "rules": [{"name": HOSTILE[0], "verdict": "failed", "figures": {}, "reason": HOSTILE[1]}]}
     named = {"verdict": gate, "registered_model": HOSTILE[1], "version": HOSTILE[0], "alias": HOSTILE[0]}
     register = run.manifests["register"]
     changed = {"facts": {**register.facts, **named}, "licences": list(HOSTILE), "uri": f"s3://b/{HOSTILE[0]}"}
@@ -182,7 +182,12 @@ def test_no_name_becomes_markup():
 
 
 def test_a_failed_gate_is_told_in_words(run):
-    rule = {"name": "min_mask_ap", "passed": False, "figures": {}, "reason": "2.0 mask AP stays below the floor of 5.0"}
+    rule = {
+        "name": "min_mask_ap",
+        "verdict": "failed",
+        "figures": {},
+        "reason": "2.0 mask AP stays below the floor of 5.0",
+    }
     register = run.manifests["register"]
     facts = {**register.facts, "verdict": {"passed": False, "rules": [rule]}}
     page = _page(run, {**run.manifests, "register": register.model_copy(update={"facts": facts})})

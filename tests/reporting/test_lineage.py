@@ -9,7 +9,8 @@ import pytest
 from report_fixtures import finished_run
 
 from sskd_core.config.experiment import NODES
-from sskd_core.reporting.lineage import Edge, edges, lineage_picture
+from sskd_core.reporting.graph import Edge
+from sskd_core.reporting.lineage import edges, lineage_picture
 from sskd_core.storage.digest import digest_json
 
 

@@ -10,7 +10,8 @@ import pytest
 from finished_pipeline import FinishedPipeline, pixels
 from mlflow.tracking import MlflowClient
 
-from sskd_core.config.finish import GateConfig, RegisterConfig
+from sskd_core.config.finish import RegisterConfig
+from sskd_core.config.gate import GateConfig
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.errors import IntegrityError
 from sskd_core.progress import Progress
@@ -19,8 +20,8 @@ from sskd_core.stages.contract import StageContext, execute, stage_fingerprint, 
 from sskd_core.storage.manifest import Manifest
 from sskd_core.storage.store import ObjectStore
 from sskd_core.tracking.client import connect
-from sskd_core.tracking.lineage import champion_lineage
-from sskd_core.tracking.registry import read_model, version_of
+from sskd_core.tracking.lineage import version_lineage
+from sskd_core.tracking.registry import aliases, all_versions, read_model
 from sskd_core.tracking.run import NullRun
 
 GATE = GateConfig(min_mask_ap=35.0, min_gain_over_supervised=5.0)
@@ -78,7 +79,7 @@ def test_the_champion_loads_through_mlflow_and_answers_for_itself(
         finished.manifests["export_onnx"].output("onnx")
     )
 
-    steps = champion_lineage(tracking, store).steps
+    steps = version_lineage(tracking, store).steps
     assert {step.uri for step in steps} == {item.uri for item in finished.manifests.values()}
     tags = client.get_model_version("sskd-student", "1").tags
     assert json.loads(tags["sskd.gate"]) == manifest.facts["verdict"]
@@ -95,11 +96,11 @@ def test_a_failed_gate_is_a_result_and_moves_nothing(
     registering(FinishedPipeline(store), tracking)
     manifest = registering(FinishedPipeline(store, refined=31.0, name="second"), tracking)
     assert manifest.facts["verdict"]["passed"] is False
-    failed = [rule["name"] for rule in manifest.facts["verdict"]["rules"] if not rule["passed"]]
-    assert failed == ["min_mask_ap", "min_gain_over_supervised"]
+    failed = [rule["name"] for rule in manifest.facts["verdict"]["rules"] if rule["verdict"] == "failed"]
+    assert failed == ["min_mask_ap", "min_gain_over_supervised", "min_gain_over_champion"]
     assert (manifest.facts["version"], manifest.facts["alias"]) == ("2", None)
     assert client.get_model_version("sskd-student", "2").tags["sskd.verdict"] == "rejected"
-    assert str(version_of(client, "sskd-student", "champion").version) == "1"
+    assert aliases(client, "sskd-student") == {"champion": "1", "challenger": "2"}
 
 
 def test_without_tracking_the_verdict_stands_and_is_registered_later(
@@ -111,10 +112,32 @@ def test_without_tracking_the_verdict_stands_and_is_registered_later(
     register.on_cached(manifest, store, OFF)
     for _ in range(2):
         register.on_cached(manifest, store, tracking)
-    version = version_of(client, "sskd-student", "champion")
-    assert str(version.version) == "1"
+    assert aliases(client, "sskd-student") == {"champion": "1"}
+    (version,) = all_versions(client, "sskd-student")
     assert version.source == manifest.uri.replace("manifest.json", "mlflow-model")
-    assert len(client.search_model_versions("name = 'sskd-student'")) == 1
+
+
+def test_a_champion_that_was_replaced_does_not_come_back_when_its_run_is_repeated(
+    registering, store: ObjectStore, tracking: TrackingConfig, client: MlflowClient
+):
+    first = registering(FinishedPipeline(store), tracking)
+    second = registering(FinishedPipeline(store, refined=70.0, name="second"), tracking)
+    rejected = registering(FinishedPipeline(store, refined=31.0, name="third"), tracking)
+    for manifest in (first, second, rejected):
+        register.on_cached(manifest, store, tracking)
+    assert aliases(client, "sskd-student") == {"champion": "2", "previous": "1", "challenger": "3"}
+
+
+def test_a_registry_that_was_made_anew_gets_its_champion_back(
+    registering, store: ObjectStore, tracking: TrackingConfig, client: MlflowClient
+):
+    registering(FinishedPipeline(store), tracking)
+    second = registering(FinishedPipeline(store, refined=70.0, name="second"), tracking)
+    client.delete_registered_model("sskd-student")
+    register.on_cached(second, store, tracking)
+    assert aliases(client, "sskd-student") == {"champion": "1"}
+    (version,) = all_versions(client, "sskd-student")
+    assert version.tags["sskd.verdict"] == "passed"
 
 
 def test_a_twin_writes_the_same_bytes(registering, store: ObjectStore):

@@ -9,8 +9,9 @@ from sskd_core.config.tracking import TrackingConfig
 from sskd_core.errors import IntegrityError, UserError
 from sskd_core.storage.manifest import MEDIA_TYPE, InputRef
 from sskd_core.storage.store import ObjectStore
-from sskd_core.tracking.lineage import MANIFEST_TAG, champion_lineage, trace
-from sskd_core.tracking.registry import Registration, ensure_registered
+from sskd_core.tracking.candidate import MANIFEST_TAG
+from sskd_core.tracking.lineage import trace, version_lineage
+from sskd_core.tracking.registry import Registration, ensure_version
 
 
 @pytest.fixture
@@ -21,17 +22,17 @@ def finished(store: ObjectStore) -> FinishedPipeline:
 def register(client, tracking: TrackingConfig, finished: FinishedPipeline) -> None:
     onnx = finished.manifests["export_onnx"]
     tags = {f"{MANIFEST_TAG}onnx": f"{onnx.uri} {onnx.digest}"}
-    ensure_registered(
-        client, Registration(tracking.registered_model, "s3://bucket/m", None, "sha256:1", tags, "champion")
-    )
+    ensure_version(client, Registration(tracking.registered_model, "s3://bucket/m", None, "sha256:1", tags))
+    client.set_registered_model_alias(tracking.registered_model, "champion", "1")
 
 
 def test_from_the_champion_to_the_images(client, tracking: TrackingConfig, finished: FinishedPipeline):
     register(client, tracking, finished)
-    found = champion_lineage(tracking, finished.store)
+    found = version_lineage(tracking, finished.store)
     answer = found.to_dict()
     assert json.loads(json.dumps(answer)) == answer
-    assert (answer["name"], answer["version"], answer["alias"]) == ("sskd-student", "1", "champion")
+    assert (answer["name"], answer["version"]) == ("sskd-student", "1")
+    assert answer["aliases"] == ["challenger", "champion"]
 
     prepare = finished.manifests["prepare"]
     (images,) = answer["images"]
@@ -69,17 +70,15 @@ def test_a_manifest_that_was_replaced_ends_the_walk(client, tracking: TrackingCo
     forged = distill.model_copy(update={"licences": []})
     finished.store.put(distill.uri, forged.to_bytes(), MEDIA_TYPE)
     with pytest.raises(IntegrityError, match=distill.uri):
-        champion_lineage(tracking, finished.store)
+        version_lineage(tracking, finished.store)
 
 
 def test_no_champion(tracking: TrackingConfig, store: ObjectStore):
-    with pytest.raises(UserError, match="no version of model 'sskd-student' has the alias 'champion'"):
-        champion_lineage(tracking, store)
+    with pytest.raises(UserError, match="model 'sskd-student' has no version with the alias 'champion'"):
+        version_lineage(tracking, store)
 
 
 def test_a_version_of_another_tool(client, tracking: TrackingConfig, store: ObjectStore):
-    ensure_registered(
-        client, Registration(tracking.registered_model, "s3://bucket/m", None, "sha256:1", {}, "champion")
-    )
+    ensure_version(client, Registration(tracking.registered_model, "s3://bucket/m", None, "sha256:1", {}))
     with pytest.raises(UserError, match="was not registered by sskd: it names no manifest"):
-        champion_lineage(tracking, store)
+        version_lineage(tracking, store, "1")
