@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, MMGroundingDinoConfig
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import MMGroundingDinoForObjectDetection
 
+from sskd_core.errors import ConfigError
 from sskd_core.models.architecture import explained
 from sskd_core.models.grounding_prompt import Prompt
 
@@ -112,6 +113,8 @@ def build_detector(arch: dict[str, Any]) -> Any:
                 settings = dict(values[part])
                 values[part] = AutoConfig.for_model(settings.pop("model_type"), **settings)
         network = MMGroundingDinoForObjectDetection(MMGroundingDinoConfig(**values | {"auxiliary_loss": True}))
+    if not network.config.two_stage:
+        raise ConfigError("family grounded_sam, detector: two_stage must be true; queries are chosen proposals")
     network.model.backbone = SharedBackbone(network.model.backbone)
     network.model.text_backbone.requires_grad_(False)
     return network

@@ -7,17 +7,15 @@ the student that we recommend for export.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, Mask2FormerConfig
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerForUniversalSegmentation
 
 from sskd_core.config.model import ModelConfig
 from sskd_core.errors import ConfigError
+from sskd_core.models.architecture import explained
 from sskd_core.models.protocol import QueryOutput, SegmentationModel
 
 _INPUT_MULTIPLE = 32
@@ -44,7 +42,7 @@ class Mask2Former(SegmentationModel):
         self.config = config
         self.classes = classes
         settings = network_config(config.arch, classes)
-        with _explained():
+        with explained("family mask2former"):
             self.network = Mask2FormerForUniversalSegmentation(settings)
         del self.network.criterion  # the objective is the engine's
 
@@ -77,7 +75,7 @@ def network_config(arch: dict[str, Any], classes: list[str]) -> Mask2FormerConfi
     values = {key: value for key, value in arch.items() if key not in ("id2label", "label2id", "num_labels")}
     backbone = values.pop("backbone_config", None)
     labels = dict(enumerate(classes))
-    with _explained():
+    with explained("family mask2former"):
         if isinstance(backbone, dict):
             backbone = dict(backbone)
             backbone = AutoConfig.for_model(backbone.pop("model_type"), **backbone)
@@ -87,13 +85,3 @@ def network_config(arch: dict[str, Any], classes: list[str]) -> Mask2FormerConfi
             label2id={name: index for index, name in labels.items()},
             **values,
         )
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what `transformers` says about a wrong architecture into an error of one line."""
-    try:
-        yield
-    except (KeyError, ValueError, TypeError, AssertionError, StrictDataclassError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"family mask2former: the architecture is not valid: {reason}") from error
