@@ -47,10 +47,23 @@ def load_experiment(source: str, overrides: Sequence[str] = ()) -> ExperimentCon
         ConfigError: no such file or preset, malformed YAML, an unknown key or a wrong value.
     """
     path = _find(source)
-    values = _with_preset(read_mapping(path), path)
+    values = with_preset(read_mapping(path), str(path))
     for item in overrides:
         apply_override(values, item)
-    return _with_declared_roots(_with_absolute_paths(validate(ExperimentConfig, values, str(source))))
+    return complete(values, str(source))
+
+
+def complete(values: Mapping[str, Any], where: str) -> ExperimentConfig:
+    """Validate plain values and fill in what follows from them.
+
+    Args:
+        values: the whole experiment.
+        where: they came from, for the message.
+
+    Raises:
+        ConfigError: an unknown key or a wrong value.
+    """
+    return _with_declared_roots(_with_absolute_paths(validate(ExperimentConfig, values, where)))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -60,13 +73,28 @@ def read_mapping(path: Path) -> dict[str, Any]:
         ConfigError: unreadable, malformed, with a key twice, or not a mapping.
     """
     try:
-        values = _parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return parse_mapping(text, str(path))
+
+
+def parse_mapping(text: str, where: str) -> dict[str, Any]:
+    """Parse YAML or JSON that holds a mapping.
+
+    Args:
+        text: the document.
+        where: it came from, for the message.
+
+    Raises:
+        ConfigError: malformed, with a key twice, or not a mapping.
+    """
+    try:
+        values = _parse(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {_one_line(error)}") from None
+        raise ConfigError(f"{where}: not valid YAML: {_one_line(error)}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds {type(values).__name__}, not a mapping of settings")
+        raise ConfigError(f"{where}: holds {type(values).__name__}, not a mapping of settings")
     return values
 
 
@@ -115,23 +143,36 @@ def _preset(name: str, what: str) -> Path:
     return PRESETS / f"{name}.yaml"
 
 
-def _with_preset(values: dict[str, Any], path: Path) -> dict[str, Any]:
+def with_preset(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Lay values over the preset that they name, if they name one.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
     if "preset" not in values:
         return values
     name = values.pop("preset")
-    base = read_mapping(_preset(str(name), f"no such preset, named in {path}"))
-    return _merged(base, values, replaced=_REPLACED)
+    path = _preset(str(name), f"no such preset, named in {where}")
+    base = with_preset(read_mapping(path), str(path))
+    return merged(base, values, replaced=_REPLACED)
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any], replaced: Sequence[str] = ()) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: Mapping[str, Any], over: Mapping[str, Any], replaced: Sequence[str] = ()) -> dict[str, Any]:
+    """Return one mapping laid over another, section by section.
+
+    Args:
+        base: stays where `over` says nothing.
+        over: wins.
+        replaced: keys whose sections are replaced as a whole.
+    """
+    result = dict(base)
     for key, value in over.items():
-        before = merged.get(key)
+        before = result.get(key)
         if isinstance(value, Mapping) and isinstance(before, Mapping) and key not in replaced:
-            merged[key] = _merged(before, value)
+            result[key] = merged(before, value)
         else:
-            merged[key] = value
-    return merged
+            result[key] = value
+    return result
 
 
 def _step(target: Any, key: str, where: str) -> Any:

@@ -18,15 +18,25 @@ class OptimizerConfig(StrictModel):
     backbone_lr_multiplier: float = Field(0.1, ge=0, le=1, description="0 freezes the encoder")
     weight_decay: float = Field(0.05, ge=0)
     clip_grad_norm: float = Field(0.01, gt=0, description="global L2 norm over all parameters")
-    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    schedule: Literal["poly", "cosine", "constant", "step"] = "poly"
+    milestones: tuple[int, ...] = Field((), description="of `step`: iterations at which the rate falls to a tenth")
     poly_power: float = Field(0.9, gt=0)
     warmup_iterations: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _milestones_belong_to_step(self) -> OptimizerConfig:
+        if (self.schedule == "step") != bool(self.milestones) or list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("schedule 'step' and no other needs milestones, increasing numbers of iterations")
+        return self
 
 
 class AugmentConfig(StrictModel):
     """The weak view: geometry, and light colour. Sizes are relative to the model's input."""
 
     scale: tuple[float, float] = (0.5, 2.0)
+    crop: tuple[int, int] | None = Field(
+        None, description="height and width of the training crop, pixels; without it the model's input"
+    )
     horizontal_flip: float = Field(0.5, ge=0, le=1)
     brightness: float = Field(0.125, ge=0, le=1)
     contrast: float = Field(0.5, ge=0, le=1)
@@ -37,6 +47,8 @@ class AugmentConfig(StrictModel):
     def _ordered(self) -> AugmentConfig:
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError("scale must be two increasing positive numbers")
+        if self.crop is not None and min(self.crop) < 32:
+            raise ValueError("crop must be at least 32 pixels on both sides")
         return self
 
 
@@ -92,3 +104,10 @@ class TrainStageConfig(StrictModel):
     model: ModelConfig
     train: TrainConfig
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _crop_fits_family(self) -> TrainStageConfig:
+        crop = self.train.augment.crop
+        if crop is not None and self.model.family == "mask2former" and any(side % 32 for side in crop):
+            raise ValueError("family mask2former: train.augment.crop must be a multiple of 32 on both sides")
+        return self

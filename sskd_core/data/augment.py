@@ -1,7 +1,7 @@
 """The weak view: geometry and light colour, applied to an image and its masks alike.
 
 Large-scale jitter as Mask2Former trains with it: resize by a random factor relative to the network input, crop or pad
-to the input, flip, jitter the colours.
+to the crop size, flip, jitter the colours.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ def weak_view(
         rng: the only source of randomness.
 
     Returns:
-        The normalised image [3, H, W], padding 0 before normalisation; the masks [n, H, W] as bool, of which some may
-        have become empty; and the (height, width) that is image and not padding.
+        The normalised image [3, H, W] of the crop's size, padding 0 before normalisation; the masks [n, H, W] as bool,
+        of which some may have become empty; and the (height, width) that is image and not padding.
     """
     image, masks = _scale(image, masks, size, rng.uniform(*config.scale))
-    image, masks = _crop(image, masks, size, rng)
+    height, width = config.crop or (size.height, size.width)
+    image, masks = _crop(image, masks, (height, width), rng)
     if rng.random() < config.horizontal_flip:
         image, masks = image.flip(-1), masks.flip(-1)
     image = _jitter(image, config, rng)
     # Padding comes last, at the bottom and right, so that it looks as it does in inference.
     content = (image.shape[1], image.shape[2])
-    pad = (0, size.width - content[1], 0, size.height - content[0])
+    pad = (0, width - content[1], 0, height - content[0])
     image, masks = functional.pad(image, pad), functional.pad(masks, pad)
     mean, std = torch.tensor(size.mean).view(3, 1, 1), torch.tensor(size.std).view(3, 1, 1)
     return (image - mean) / std, masks, content
@@ -59,11 +60,11 @@ def _scale(image: Tensor, masks: Tensor, size: InputConfig, factor: float) -> tu
     return pixels, masks
 
 
-def _crop(image: Tensor, masks: Tensor, size: InputConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _crop(image: Tensor, masks: Tensor, size: tuple[int, int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     rows, columns = image.shape[1:]
-    top = int(rng.integers(max(0, rows - size.height) + 1))
-    left = int(rng.integers(max(0, columns - size.width) + 1))
-    window = (slice(None), slice(top, top + size.height), slice(left, left + size.width))
+    top = int(rng.integers(max(0, rows - size[0]) + 1))
+    left = int(rng.integers(max(0, columns - size[1]) + 1))
+    window = (slice(None), slice(top, top + size[0]), slice(left, left + size[1]))
     return image[window], masks[window]
 
 

@@ -61,6 +61,8 @@ def learning_rate(config: OptimizerConfig, step: int, iterations: int) -> float:
             return config.lr * math.pow(1.0 - done, config.poly_power)
         case "cosine":
             return config.lr * 0.5 * (1.0 + math.cos(math.pi * done))
+        case "step":
+            return config.lr * math.pow(0.1, sum(step >= milestone for milestone in config.milestones))
         case "constant":
             return config.lr
 

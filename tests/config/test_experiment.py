@@ -111,7 +111,7 @@ def test_a_name_must_serve_as_a_label(name):
         ({"strategy": "supervised"}, "set unlabeled_batch: 0"),
         ({"unlabeled_batch": 0, "augment": {"scale": (2.0, 0.5)}}, "scale must be two increasing positive numbers"),
         ({"unlabeled_batch": 0, "ema_decay": 1.0}, "less than 1"),
-        ({"unlabeled_batch": 0, "iterations": 0}, "greater than or equal to 1"),
+        ({"unlabeled_batch": 0, "iterations": -1}, "greater than or equal to 0"),
     ],
     ids=str,
 )

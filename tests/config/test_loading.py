@@ -86,7 +86,7 @@ def test_an_override_touches_no_other_place_that_shares_its_yaml_anchor():
         ("stages.distil.iterations=7", "unknown key 'stages.distil'; did you mean 'distill'?"),
         ("stages.distill.iteration=7", "unknown key 'stages.distill.iteration'; did you mean 'iterations'?"),
         ("stages.distill.iterations=many", "'stages.distill.iterations': input should be a valid integer"),
-        ("stages.distill.iterations=0", "greater than or equal to 1, got 0"),
+        ("stages.distill.iterations=-1", "greater than or equal to 0, got -1"),
         ("name.x=1", "'name' is a value ('demo'), it has nothing below it"),
         ("data.unlabeled.3=x", "a list of 1 needs a number from 0 to 0, not '3'"),
         ("data.unlabeled.first.x=x", "not 'first'"),

@@ -50,6 +50,21 @@ def test_without_augmentation_the_view_is_the_inference_input():
     assert not masks[:, :, 80:].any()
 
 
+def test_a_training_crop_is_cut_from_the_image_at_the_size_of_the_input():
+    image, masks = view({**STILL, "crop": (32, 40)}, example=scene(64, 96))
+    assert image.shape == (3, 32, 40)
+    assert masks.shape == (1, 32, 40)
+    whole, whole_mask = view(STILL, example=scene(64, 96))
+    places = [
+        (top, left)
+        for top in range(33)
+        for left in range(57)
+        if torch.equal(whole[:, top : top + 32, left : left + 40], image)
+        and torch.equal(whole_mask[:, top : top + 32, left : left + 40], masks)
+    ]
+    assert places  # the same pixels: a crop is no resize
+
+
 def test_padding_is_at_the_bottom_and_right_and_black_before_normalisation():
     size = InputConfig(height=64, width=96)
     image, _ = view({**STILL, "scale": (0.5, 0.5)}, size=size)

@@ -85,6 +85,19 @@ def test_schedules_in_closed_form(step):
     assert rate(schedule="constant") == 2e-4
 
 
+def test_a_step_schedule_falls_to_a_tenth_at_each_milestone():
+    config = OptimizerConfig(lr=1.0, schedule="step", milestones=(3, 5))
+    assert [learning_rate(config, step, 7) for step in range(7)] == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize(
+    "values", [{"schedule": "step"}, {"milestones": (3,)}, {"schedule": "step", "milestones": (5, 3)}]
+)
+def test_milestones_belong_to_the_step_schedule_and_increase(values):
+    with pytest.raises(ValueError, match="needs milestones, increasing"):
+        OptimizerConfig(**values)
+
+
 def test_warm_up_rises_to_the_peak_and_the_schedule_starts_there():
     config = OptimizerConfig(lr=1.0, warmup_iterations=4, schedule="poly", poly_power=1.0)
     assert [learning_rate(config, step, 8) for step in range(8)] == pytest.approx(
