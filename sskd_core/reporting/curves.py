@@ -14,6 +14,15 @@ from sskd_core.storage.manifest import Manifest
 
 _VALIDATION, _LOSS = "val/mask_ap", "loss/total"
 _STEP = "iteration"
+_TOGETHER = {
+    "Similarity of pixels": ("cosine", {"contrast_positive": "positive", "contrast_negative": "negative"}),
+    "False negatives": (
+        "share of the negatives",
+        {"contrast_fnr_pred": "by prediction", "contrast_fnr_truth": "by annotation"},
+    ),
+    "Margin between positives and negatives": ("cosine", {"contrast_margin": "margin"}),
+}
+"""The diagnostics of the contrastive term: chart -> (unit, figure -> name)."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ def overview(curves: list[NodeCurves]) -> list[Chart]:
 
 
 def details(curves: list[NodeCurves]) -> dict[str, list[Chart]]:
-    """Return, by node, charts of everything else that was logged: loss terms together, each other figure alone."""
+    """Return, by node, charts of all else that was logged: loss terms and diagnostics together, other figures alone."""
     return {item.node: charts for item in curves if (charts := _details_of(item))}
 
 
@@ -79,10 +88,16 @@ def _details_of(item: NodeCurves) -> list[Chart]:
         for name, points in item.series.items()
         if name.startswith("loss/") and name != _LOSS
     ]
-    others = sorted(name for name in item.series if not name.startswith("loss/") and name != _VALIDATION)
+    grouped = {name for _, members in _TOGETHER.values() for name in members}
+    others = sorted(
+        name for name in item.series if not name.startswith("loss/") and name != _VALIDATION and name not in grouped
+    )
     long = any(len(points) > MAX_POINTS for points in item.series.values())
     note = f"Means of neighbouring points, {MAX_POINTS} in all." if long else ""
     charts = [line_chart("Loss terms", terms, _STEP, "loss, weighted", note)]
+    for title, (unit, members) in _TOGETHER.items():
+        series = [Series(label, item.series[name]) for name, label in members.items() if name in item.series]
+        charts.append(line_chart(title, series, _STEP, unit, note))
     for name in others:
         label = name.replace("_", " ").replace("/", " ")
         charts.append(line_chart(label.capitalize(), [Series(label, item.series[name])], _STEP, label, note))

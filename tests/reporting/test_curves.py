@@ -43,6 +43,22 @@ def test_details_hold_what_the_overview_does_not(run):
     assert [chart.title for chart in charts["refine"]] == ["Loss terms", "Grad norm"]
 
 
+def test_the_diagnostics_of_the_contrast_share_charts(run):
+    names = ["positive", "negative", "fnr_pred", "margin", "temperature"]
+    series = {"loss/pxl": [[1, 0.5]], **{f"contrast_{name}": [[1, 0.1], [2, 0.2]] for name in names}}
+    _replace(run, "distill", json.dumps({"series": series}).encode())
+    charts = {chart.title: chart for chart in details(read_curves(run.manifests, run.read))["distill"]}
+    assert list(charts) == [
+        "Loss terms",
+        "Similarity of pixels",
+        "False negatives",
+        "Margin between positives and negatives",
+        "Contrast temperature",
+    ]
+    assert charts["Similarity of pixels"].legend == ("positive", "negative")
+    assert charts["False negatives"].legend == ("by prediction",)
+
+
 def test_long_curves_say_that_they_are_means(run):
     _replace(run, "refine", json.dumps({"series": {"loss/a": [[step, 1.0] for step in range(500)]}}).encode())
     charts = details(read_curves(run.manifests, run.read))
