@@ -8,7 +8,7 @@ was overtaken does not leave its older state behind.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sskd_core.config.gate import GateConfig
 from sskd_core.errors import IntegrityError, StorageError, UserError
@@ -53,7 +53,7 @@ class Outcome:
     status: Literal["promoted", "unchanged", "refused", "rolled back"]
     champion: str | None
     previous: str | None
-    gate: dict[str, object] | None = None
+    gate: dict[str, Any] | None = None
 
 
 class Promotion:

@@ -8,15 +8,16 @@ from multiprocessing import get_context
 from typing import Any
 
 import pytest
-from finished_pipeline import FinishedPipeline, tiny_onnx
+from finished_pipeline import tiny_onnx
 from mlflow.tracking import MlflowClient
+from promotion_fixtures import NAME, register
 
 from sskd_core.config.gate import GateConfig
 from sskd_core.config.storage import StorageConfig
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.errors import UserError
 from sskd_core.storage.store import ObjectStore
-from sskd_core.tracking.candidate import MANIFEST_TAG, ORIGINS
+from sskd_core.tracking.candidate import MANIFEST_TAG
 from sskd_core.tracking.client import connect
 from sskd_core.tracking.promotion import Outcome, Promotion
 from sskd_core.tracking.registry import (
@@ -31,18 +32,7 @@ from sskd_core.tracking.registry import (
     resolve,
 )
 
-NAME = "sskd-student"
 POLICY = GateConfig(min_gain_over_supervised=-100.0)
-
-
-def register(client: MlflowClient, store: ObjectStore, name: str, refined: float) -> Any:
-    """Register a student that finds its object on so many of 100 test images; return its version."""
-    finished = FinishedPipeline(store, refined=refined, name=name)
-    file = store.put_output("onnx", f"{store.root}/{name}.onnx", tiny_onnx(refined))
-    tags = {f"{MANIFEST_TAG}{key}": f"{item.uri} {item.digest}" for key, item in finished.register_inputs().items()}
-    tags = {key: value for key, value in tags.items() if key.removeprefix(MANIFEST_TAG) in ORIGINS}
-    tags[FILE_TAG] = f"{file.uri} {file.digest}"
-    return ensure_version(client, Registration(NAME, f"{store.root}/{name}", None, f"sha256:{name}", tags))
 
 
 @pytest.fixture
