@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,10 @@ from sskd_core.data.masks import encode_mask, mask_area, mask_bbox
 from sskd_core.data.records import ImageRecord, Instance, LabeledImage
 from sskd_core.models.build import construct
 from sskd_core.models.protocol import SegmentationModel
+from sskd_core.models.trained import save_trained
+from sskd_core.storage.digest import digest_json
+from sskd_core.storage.manifest import Manifest
+from sskd_core.storage.store import ObjectStore
 
 CLASSES = ["disc", "box", "star"]
 INPUT = InputConfig(height=32, width=64)
@@ -144,3 +149,17 @@ def train_config(**values: Any) -> TrainConfig:
 def batch_loader(config: TrainConfig, examples: Rectangles | None = None, stream: str = "labeled") -> BatchLoader:
     """Return a loader of rectangles for a run."""
     return BatchLoader(examples or Rectangles(), config.labeled_batch, INPUT, config.augment, seed=0, stream=stream)
+
+
+def delivered(model: SegmentationModel, store: ObjectStore) -> Manifest:
+    """Save a network and return the manifest of a stage that did."""
+    prefix = f"{store.root}/stages/distill/x"
+    return Manifest(
+        stage="distill",
+        fingerprint=digest_json("x"),
+        outputs=save_trained(model, store, prefix),
+        config_digest=digest_json({}),
+        code_digest=digest_json({}),
+        created=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+        uri=f"{prefix}/manifest.json",
+    )

@@ -74,7 +74,20 @@ SEGMENTER: dict[str, Any] = {
         "iou_head_hidden_dim": 16,
     },
 }
-WORDS = [*CLASSES, "round", "thing", "traffic", "light", "saint", "bernard", "##s", *"abcdefghij"]
+WORDS = [
+    *CLASSES,
+    "square",
+    "triangle",
+    "ring",
+    "cross",
+    "round",
+    "thing",
+    "traffic",
+    "light",
+    "saint",
+    "bernard",
+    *"abcdefghij",
+]
 
 
 def tokenizer() -> BertTokenizer:

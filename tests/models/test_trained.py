@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 import pytest
 import torch
-from engine_fixtures import ARCHES, CLASSES, INPUT, final_logits, model_config, pixels, tiny_model
+from engine_fixtures import ARCHES, CLASSES, INPUT, delivered, final_logits, model_config, pixels, tiny_model
 
 from sskd_core.errors import IntegrityError
 from sskd_core.models.build import build_model
-from sskd_core.models.trained import CONFIG, WEIGHTS, load_trained, save_trained
-from sskd_core.storage.digest import digest_json
-from sskd_core.storage.manifest import Manifest
-
-
-def delivered(model, store) -> Manifest:
-    """Save a network and return the manifest of a stage that did."""
-    prefix = f"{store.root}/stages/distill/x"
-    return Manifest(
-        stage="distill",
-        fingerprint=digest_json("x"),
-        outputs=save_trained(model, store, prefix),
-        config_digest=digest_json({}),
-        code_digest=digest_json({}),
-        created=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
-        uri=f"{prefix}/manifest.json",
-    )
+from sskd_core.models.trained import CONFIG, WEIGHTS, load_trained
 
 
 @pytest.mark.parametrize("family", list(ARCHES))
