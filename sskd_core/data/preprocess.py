@@ -64,6 +64,19 @@ def to_pixels(image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[flo
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
+def image_box(
+    cells: tuple[int, int], input_size: tuple[int, int], resized: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """Return the part of a logit map that shows the image and not the padding: left, top, right, bottom.
+
+    Args:
+        cells: (rows, columns) of the map, which covers the whole padded input; the result is in (fractional) cells.
+        input_size: (H, W) of the network input.
+        resized: (height, width) that the image took up inside it, from `letterbox`.
+    """
+    return 0.0, 0.0, cells[1] * resized[1] / input_size[1], cells[0] * resized[0] / input_size[0]
+
+
 def instances_from_logits(
     class_logits: NDArray[np.float32],
     mask_logits: NDArray[np.float32],
@@ -119,9 +132,7 @@ def _paste(
     threshold: float,
 ) -> tuple[NDArray[np.bool_], float]:
     """Return one query's mask at original size, and its mean probability inside; an empty mask scores 0."""
-    rows, columns = logits.shape
-    # The part of the logit map that shows the image and not the padding, in (possibly fractional) cells.
-    box = (0.0, 0.0, columns * resized[1] / input_size[1], rows * resized[0] / input_size[0])
+    box = image_box((logits.shape[0], logits.shape[1]), input_size, resized)
     plane = Image.fromarray(np.ascontiguousarray(logits, dtype=np.float32), mode="F")
     full = np.asarray(plane.resize((original[1], original[0]), Image.Resampling.BILINEAR, box=box))
     mask = full > np.float32(np.log(threshold / (1.0 - threshold)))

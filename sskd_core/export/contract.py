@@ -2,10 +2,18 @@
 
 - `pixels` [batch, 3, H, W] float32, the input: an RGB image resized to fit H x W, padded with black at the bottom and
   right, scaled to 0..1, normalised by `mean` and `std`.
+
+A file of task `instance` has two outputs:
+
 - `class_logits` [batch, Q, C+1]: the last column is "no object".
 - `mask_logits` [batch, Q, h, w]: over the whole padded input.
 
-Standard library only: the torch-free predictor reads the same class that the exporter writes.
+A file of task `semantic` has one:
+
+- `semantic_logits` [batch, C, h, w]: over the whole padded input.
+
+All outputs are float32, whatever the precision inside. Standard library only: the torch-free predictor reads the same
+class that the exporter writes.
 """
 
 from __future__ import annotations
@@ -13,15 +21,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from sskd_core.errors import UserError
 
-FORMAT = "sskd-onnx/1"
+Task = Literal["instance", "semantic"]
+
+FORMAT = "sskd-onnx/2"
 INPUT = "pixels"
-OUTPUTS = ("class_logits", "mask_logits")
+OUTPUTS: dict[Task, tuple[str, ...]] = {
+    "instance": ("class_logits", "mask_logits"),
+    "semantic": ("semantic_logits",),
+}
+SCORE_RULES: dict[Task, str] = {
+    "instance": "softmax class probability x mean mask probability inside the mask",
+    "semantic": "softmax class probability of the pixel",
+}
 _PREFIX = "sskd."
-_FORMAT_KEY = f"{_PREFIX}format"
 
 
 @dataclass(frozen=True)
@@ -35,14 +51,17 @@ class Contract:
         width: likewise.
         mean: per RGB channel on a 0..1 scale.
         std: likewise.
-        mask_threshold: probability above which a pixel belongs to a mask.
+        task: which outputs the graph has, and how they become a prediction.
+        precision: of the arithmetic inside: `fp32`, `fp16`, `int8_dynamic` or `int8_static`.
+        mask_threshold: probability above which a pixel belongs to a mask; of no use to a semantic model.
         family: of the network.
         manifest_uri: of the training stage that made the network.
         manifest_digest: of that manifest.
         licences: of all data and weights behind the network.
-        figures: measured on the network, for instance `val_mask_ap` in points.
+        figures: measured on the network, for instance `test_mask_ap` in points.
+        evaluator: name and version of what measured them.
         resize_rule: how an image comes to H x W, in words.
-        score_rule: what an instance's score is, in words.
+        score_rule: what a score is, in words.
     """
 
     classes: list[str]
@@ -51,14 +70,17 @@ class Contract:
     width: int
     mean: list[float]
     std: list[float]
+    task: Task = "instance"
+    precision: str = "fp32"
     mask_threshold: float = 0.5
     family: str = "unknown"
     manifest_uri: str = ""
     manifest_digest: str = ""
     licences: list[str] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
+    evaluator: str = ""
     resize_rule: str = "fit inside height x width keeping the aspect ratio, bilinear; pad bottom and right with 0"
-    score_rule: str = "softmax class probability x mean mask probability inside the mask"
+    score_rule: str = SCORE_RULES["instance"]
 
     def to_metadata(self) -> dict[str, str]:
         """Return the entries of the file, `sskd.<name>` -> JSON text."""
@@ -74,18 +96,26 @@ class Contract:
             where: its name, for the message.
 
         Raises:
-            UserError: it is not a file of ours, of another version, or its entries are damaged.
+            UserError: it is not a file of ours, of another version, or its entries are missing or damaged; the message
+                names them.
         """
-        if _FORMAT_KEY not in stored:
-            raise UserError(f"{where}: not a model exported by sskd: it has no metadata '{_FORMAT_KEY}'")
+        names = [item.name for item in fields(cls)]
+        missing = [f"{_PREFIX}{name}" for name in ("format", *names) if f"{_PREFIX}{name}" not in stored]
+        if f"{_PREFIX}format" in missing:
+            raise UserError(f"{where}: not a model exported by sskd: it lacks the metadata {', '.join(missing)}")
         found = _value(stored, "format", where)
         if found != FORMAT:
             raise UserError(f"{where}: its format is {found!r}, this version of sskd reads {FORMAT!r}; export it again")
-        return cls(**{item.name: _value(stored, item.name, where) for item in fields(cls)})
+        if missing:
+            raise UserError(f"{where}: it lacks the metadata {', '.join(missing)}; export it again")
+        contract = cls(**{name: _value(stored, name, where) for name in names})
+        if contract.task not in OUTPUTS:
+            raise UserError(f"{where}: its task is {contract.task!r}; this version of sskd knows {', '.join(OUTPUTS)}")
+        return contract
 
 
 def _value(stored: Mapping[str, str], name: str, where: str) -> Any:
     try:
         return json.loads(stored[f"{_PREFIX}{name}"])
-    except (KeyError, ValueError):
-        raise UserError(f"{where}: its metadata '{_PREFIX}{name}' is missing or no JSON; export it again") from None
+    except ValueError:
+        raise UserError(f"{where}: its metadata '{_PREFIX}{name}' is no JSON; export it again") from None

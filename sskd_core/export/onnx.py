@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sskd_core.errors import UserError
-from sskd_core.export.contract import INPUT, OUTPUTS, Contract
+from sskd_core.export.contract import INPUT, OUTPUTS, Contract, Task
 from sskd_core.models.protocol import SegmentationModel
 
 log = logging.getLogger(__name__)
@@ -23,10 +23,11 @@ _FORBIDDEN = frozenset({"GridSample"})
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 _MAX_WEIGHT_BYTES = 2_000_000_000
 """A protobuf ends at 2 GiB; what is larger needs a second file, which gets lost."""
+_SMALLEST_SHARE = 1e-12
 _CHATTY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "transformers")
 
 
-class _FinalPrediction(nn.Module):
+class _InstanceHead(nn.Module):
     """The network with the last depth's logits as its only outputs."""
 
     def __init__(self, model: SegmentationModel) -> None:
@@ -38,6 +39,28 @@ class _FinalPrediction(nn.Module):
         return output.class_logits[-1], output.mask_logits[-1]
 
 
+class _SemanticHead(nn.Module):
+    """The network with one logit a class and pixel as its only output.
+
+    MaskFormer's semantic inference (Cheng et al. 2021, section 3.4): a pixel's share of a class is the sum over the
+    queries of class probability times mask probability. The logarithm makes logits of the shares: their softmax is the
+    share of the class among all classes.
+    """
+
+    def __init__(self, model: SegmentationModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor]:
+        output = self.model(pixels)
+        classes = output.class_logits[-1].softmax(-1)[..., :-1]
+        shares = torch.einsum("bqc,bqhw->bchw", classes, output.mask_logits[-1].sigmoid())
+        return (shares.clamp(min=_SMALLEST_SHARE).log(),)
+
+
+_HEADS: dict[Task, type[_InstanceHead] | type[_SemanticHead]] = {"instance": _InstanceHead, "semantic": _SemanticHead}
+
+
 def export_onnx(model: SegmentationModel, path: Path, opset: int, contract: Contract) -> None:
     """Export a network.
 
@@ -45,7 +68,7 @@ def export_onnx(model: SegmentationModel, path: Path, opset: int, contract: Cont
         model: in eval mode, on the CPU.
         path: of the file.
         opset: ONNX operator set.
-        contract: becomes the file's metadata.
+        contract: becomes the file's metadata; its task decides which outputs the graph has.
 
     Raises:
         UserError: the network is too large for one file, or its graph cannot be written in this operator set, or holds
@@ -56,7 +79,7 @@ def export_onnx(model: SegmentationModel, path: Path, opset: int, contract: Cont
         raise UserError(
             f"the network's weights take {size / 1e9:.1f} GB, one ONNX file holds 2; choose a smaller student"
         )
-    graph = _trace(model, opset)
+    graph = _trace(model, opset, contract.task)
     refused = forbidden_operators(graph)
     if refused:
         raise UserError(
@@ -69,8 +92,13 @@ def export_onnx(model: SegmentationModel, path: Path, opset: int, contract: Cont
             f"the graph needs operator set {written}, not {opset}; set stages.export_onnx.opset to {written}"
         )
     _strip(graph)
-    onnx.helper.set_model_props(graph, contract.to_metadata())
     onnx.checker.check_model(graph, full_check=True)
+    save(graph, path, contract)
+
+
+def save(graph: onnx.ModelProto, path: Path, contract: Contract) -> None:
+    """Write a graph with its metadata, in place of what it had before."""
+    onnx.helper.set_model_props(graph, contract.to_metadata())
     onnx.save_model(graph, path)
 
 
@@ -86,20 +114,20 @@ def forbidden_operators(model: onnx.ModelProto) -> list[str]:
     return sorted(found)
 
 
-def _trace(model: SegmentationModel, opset: int) -> onnx.ModelProto:
+def _trace(model: SegmentationModel, opset: int, task: Task) -> onnx.ModelProto:
     size = model.input
     # Two images: a batch of one would be traced as a constant.
     example = torch.zeros(2, 3, size.height, size.width)
     try:
         with _quiet():
             program = torch.onnx.export(
-                _FinalPrediction(model).eval(),
+                _HEADS[task](model).eval(),
                 (example,),
                 dynamo=True,
                 verbose=False,
                 opset_version=opset,
                 input_names=[INPUT],
-                output_names=list(OUTPUTS),
+                output_names=list(OUTPUTS[task]),
                 dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
             )
     except torch.onnx.OnnxExporterError as error:

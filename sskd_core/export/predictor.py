@@ -7,20 +7,15 @@ very functions that training and evaluation use.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
-import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
-
-from sskd_core.data.preprocess import RawInstance, instances_from_logits, letterbox, to_pixels
-from sskd_core.errors import UserError
-from sskd_core.export.contract import INPUT, OUTPUTS, Contract
-
-Image = NDArray[np.uint8]
-_ONLY_FATAL = 4
+from sskd_core.data.preprocess import RawInstance, instances_from_logits
+from sskd_core.data.semantic_map import SemanticMap, regions_of, semantic_map_from_logits
+from sskd_core.export.contract import Task
+from sskd_core.export.session import CPU, Image, OnnxModel, open_session, read_contract
 
 
-class OnnxPredictor:
+class OnnxPredictor(OnnxModel):
     """Predicts instances.
 
     Args:
@@ -30,14 +25,11 @@ class OnnxPredictor:
         threads: CPU threads of one run; None for all cores.
         provider: onnxruntime's execution provider; it must be available, there is no silent fallback.
 
-    Attributes:
-        contract: what the exporter recorded.
-        classes: class names in index order.
-        provider: the execution provider.
-
     Raises:
-        UserError: not an ONNX file, not one of ours, or the provider is not available.
+        UserError: not an ONNX file, not one of ours, a semantic one, or the provider is not available.
     """
+
+    task: ClassVar[Task] = "instance"
 
     def __init__(
         self,
@@ -45,73 +37,90 @@ class OnnxPredictor:
         score_threshold: float = 0.0,
         max_instances: int = 100,
         threads: int | None = None,
-        provider: str = "CPUExecutionProvider",
+        provider: str = CPU,
     ) -> None:
-        self._session = _open(str(path), threads, provider)
-        self.contract = Contract.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(path))
-        _check_shapes(self._session, self.contract, str(path))
-        self.classes, self.provider = self.contract.classes, provider
+        super().__init__(path, threads, provider)
         self.score_threshold, self.max_instances = score_threshold, max_instances
 
-    def predict(self, images: list[Image]) -> list[list[RawInstance]]:
+    def predict(
+        self, images: list[Image], score_threshold: float | None = None, max_instances: int | None = None
+    ) -> list[list[RawInstance]]:
         """Return the instances of each image, best score first, masks at the image's own size.
+
+        Args:
+            images: RGB, each [height, width, 3]; they run as one batch.
+            score_threshold: for this call; default: the predictor's.
+            max_instances: likewise.
+        """
+        if not images:
+            return []
+        pixels, sizes = self.prepare(images)
+        classes, masks = self.logits(pixels)
+        return [
+            instances_from_logits(
+                classes[index],
+                masks[index],
+                (self.contract.height, self.contract.width),
+                sizes[index],
+                (image.shape[0], image.shape[1]),
+                self.max_instances if max_instances is None else max_instances,
+                self.score_threshold if score_threshold is None else score_threshold,
+                self.contract.mask_threshold,
+            )
+            for index, image in enumerate(images)
+        ]
+
+
+class OnnxSegmenter(OnnxModel):
+    """Predicts the class of every pixel; arguments and errors are those of `OnnxModel`."""
+
+    task: ClassVar[Task] = "semantic"
+
+    def predict(self, images: list[Image]) -> list[SemanticMap]:
+        """Return the map of each image at the image's own size.
 
         Args:
             images: RGB, each [height, width, 3]; they run as one batch.
         """
         if not images:
             return []
-        contract = self.contract
-        boxed = [letterbox(image, contract.height, contract.width) for image in images]
-        classes, masks = self.logits(np.stack([to_pixels(box, contract.mean, contract.std) for box, _ in boxed]))
+        pixels, sizes = self.prepare(images)
+        (logits,) = self.logits(pixels)
+        size = (self.contract.height, self.contract.width)
         return [
-            instances_from_logits(
-                classes[index],
-                masks[index],
-                (contract.height, contract.width),
-                resized,
-                (images[index].shape[0], images[index].shape[1]),
-                self.max_instances,
-                self.score_threshold,
-                contract.mask_threshold,
-            )
-            for index, (_, resized) in enumerate(boxed)
+            semantic_map_from_logits(logits[index], size, sizes[index], (image.shape[0], image.shape[1]))
+            for index, image in enumerate(images)
         ]
 
-    def logits(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run the graph on normalised pixels [B, 3, H, W]; return class and mask logits."""
-        classes, masks = self._session.run(list(OUTPUTS), {INPUT: pixels})
-        return classes, masks
 
+def open_predictor(path: Path | str, threads: int | None = None, provider: str = CPU) -> OnnxPredictor | OnnxSegmenter:
+    """Open an exported model of either task.
 
-def _open(path: str, threads: int | None, provider: str) -> onnxruntime.InferenceSession:
-    available = onnxruntime.get_available_providers()
-    if provider not in available:
-        raise UserError(f"onnxruntime has no {provider}; it has {', '.join(available)}")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ONLY_FATAL
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=[provider])
-    except Exception as error:  # onnxruntime's errors share no base class
-        raise UserError(f"{path}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from None
-    # A provider that is there but cannot start is replaced by the CPU with no more than a warning.
-    if session.get_providers()[0] != provider:
-        raise UserError(f"onnxruntime has {provider} but it cannot start; it would run on {session.get_providers()[0]}")
-    return session
-
-
-def _check_shapes(session: onnxruntime.InferenceSession, contract: Contract, where: str) -> None:
-    """Check that metadata and graph speak of the same tensors.
+    Args:
+        path: of the ONNX file.
+        threads: CPU threads of one run; None for all cores.
+        provider: onnxruntime's execution provider.
 
     Raises:
-        UserError: somebody changed one without the other.
+        UserError: see `OnnxModel`.
     """
-    shapes = {item.name: item.shape for item in [*session.get_inputs(), *session.get_outputs()]}
-    if set(shapes) != {INPUT, *OUTPUTS}:
-        raise UserError(f"{where}: its tensors are {', '.join(shapes)}, not {', '.join((INPUT, *OUTPUTS))}")
-    told = ([3, contract.height, contract.width], len(contract.classes) + 1)
-    found = (shapes[INPUT][1:], shapes[OUTPUTS[0]][-1])
-    if told != found:
-        raise UserError(f"{where}: its metadata tells of input and class columns {told}, its graph of {found}")
+    task = read_contract(open_session(path, threads, provider), str(path)).task
+    if task == OnnxSegmenter.task:
+        return OnnxSegmenter(path, threads, provider)
+    return OnnxPredictor(path, threads=threads, provider=provider)
+
+
+def find_regions(
+    predictor: OnnxPredictor | OnnxSegmenter, images: list[Image], score_threshold: float, max_instances: int
+) -> list[list[RawInstance]]:
+    """Return what is on each image, whatever the task: instances, or one region for each class.
+
+    Args:
+        predictor: of either task.
+        images: RGB, each [height, width, 3]; they run as one batch.
+        score_threshold: of instances.
+        max_instances: kept per image.
+    """
+    if isinstance(predictor, OnnxSegmenter):
+        return [regions_of(found) for found in predictor.predict(images)]
+    return predictor.predict(images, score_threshold, max_instances)

@@ -25,18 +25,27 @@ def test_every_entry_comes_back(contract: Contract) -> None:
     assert Contract.from_metadata({**metadata, "producer": "not JSON"}, "a.onnx") == written
 
 
-def test_a_file_of_somebody_else_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^a\.onnx: not a model exported by sskd"):
-        Contract.from_metadata({"author": "x"}, "a.onnx")
+def test_a_file_of_somebody_else_is_refused_and_told_what_it_lacks() -> None:
+    with pytest.raises(UserError, match=r"^a\.onnx: not a model exported by sskd: it lacks .*") as caught:
+        Contract.from_metadata({"author": "x", "sskd.std": "[1, 1, 1]"}, "a.onnx")
+    for name in ("format", "classes", "colors", "height", "width", "mean", "resize_rule", "score_rule", "licences"):
+        assert f"sskd.{name}" in str(caught.value)
+    assert "sskd.std" not in str(caught.value)
 
 
 def test_a_file_of_another_version_is_refused(contract: Contract) -> None:
-    with pytest.raises(UserError, match=r"'sskd-onnx/9'.*'sskd-onnx/1'"):
+    with pytest.raises(UserError, match=r"'sskd-onnx/9'.*'sskd-onnx/2'"):
         Contract.from_metadata({**contract.to_metadata(), "sskd.format": '"sskd-onnx/9"'}, "a.onnx")
 
 
-@pytest.mark.parametrize("damage", [{"sskd.mean": "[0.5,"}, {"sskd.mean": None}])
-def test_a_damaged_entry_is_named(contract: Contract, damage: dict[str, str | None]) -> None:
-    stored = {key: value for key, value in {**contract.to_metadata(), **damage}.items() if value is not None}
-    with pytest.raises(UserError, match=r"'sskd\.mean' is missing or no JSON"):
-        Contract.from_metadata(stored, "a.onnx")
+def test_missing_and_damaged_entries_are_named(contract: Contract) -> None:
+    stored = contract.to_metadata()
+    with pytest.raises(UserError, match=r"'sskd\.mean' is no JSON"):
+        Contract.from_metadata({**stored, "sskd.mean": "[0.5,"}, "a.onnx")
+    with pytest.raises(UserError, match=r"lacks the metadata sskd\.mean, sskd\.std; export it again"):
+        Contract.from_metadata({key: stored[key] for key in stored if key not in ("sskd.mean", "sskd.std")}, "a.onnx")
+
+
+def test_a_task_of_the_future_is_refused(contract: Contract) -> None:
+    with pytest.raises(UserError, match="its task is 'depth'; this version of sskd knows instance, semantic"):
+        Contract.from_metadata({**contract.to_metadata(), "sskd.task": '"depth"'}, "a.onnx")

@@ -13,10 +13,12 @@ from engine_fixtures import CLASSES, final_logits, model_config, pixels
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sskd_core.config.loading import load_experiment
 from sskd_core.errors import UserError
 from sskd_core.export import onnx as exporter
 from sskd_core.export.contract import Contract
 from sskd_core.export.onnx import export_onnx, forbidden_operators
+from sskd_core.export.predictor import OnnxSegmenter
 from sskd_core.models.protocol import QueryOutput, SegmentationModel
 
 
@@ -48,8 +50,10 @@ def test_the_file_computes_what_the_network_computes_at_any_batch(
         np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4)
 
 
-def test_the_file_is_standard_onnx_of_the_opset_asked_for_and_holds_its_metadata(exported: Path) -> None:
+def test_the_recommended_student_is_standard_onnx_of_the_opset_asked_for_without_grid_sample(exported: Path) -> None:
     graph = onnx.load(exported)
+    assert load_experiment("demo").student.family == model_config().family
+    assert "GridSample" not in {node.op_type for node in exporter._nodes(graph)}
     onnx.checker.check_model(graph)
     assert [(item.domain, item.version) for item in graph.opset_import] == [("", 18)]
     assert forbidden_operators(graph) == []
@@ -105,3 +109,21 @@ def test_operators_are_found_in_branches_and_other_domains_are_named() -> None:
         """
     )
     assert forbidden_operators(model) == ["GridSample", "com.microsoft::Gelu"]
+
+
+def test_the_semantic_head_of_a_query_network_is_maskformers(student: SegmentationModel, tmp_path: Path) -> None:
+    size = student.input
+    contract = Contract(
+        student.classes, ["#000000"] * 3, size.height, size.width, list(size.mean), list(size.std), task="semantic"
+    )
+    export_onnx(student, tmp_path / "a.onnx", 18, contract)
+    image = np.random.default_rng(0).integers(0, 255, (size.height, size.width, 3)).astype(np.uint8)
+    segmenter = OnnxSegmenter(tmp_path / "a.onnx", threads=1)
+    classes, masks = final_logits(student, torch.from_numpy(segmenter.prepare([image])[0]))
+    queries = len(masks[0])
+    shares = sum(classes[0, q].softmax(0)[:-1, None, None] * masks[0, q].sigmoid() for q in range(queries))
+    found = segmenter.predict([image])[0]
+    shown = functional.interpolate(shares.log()[None], (size.height, size.width), mode="bilinear")[0].softmax(0)
+    confidence, category = shown.max(0)
+    assert (found.category == category.numpy()).mean() > 0.999
+    np.testing.assert_allclose(found.confidence, confidence.numpy(), atol=1e-3)
