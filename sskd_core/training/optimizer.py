@@ -42,6 +42,7 @@ def make_optimizer(
     return torch.optim.AdamW(
         [{"params": members, "weight_decay": decay, "scale": scale} for (scale, decay), members in groups.items()],
         lr=config.lr,
+        fused=True,
     )
 
 
