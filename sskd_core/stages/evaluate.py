@@ -21,7 +21,7 @@ from sskd_core.evaluation.overlay import draw_row
 from sskd_core.evaluation.predictions import predict_split
 from sskd_core.labels.sheet import spread_indices
 from sskd_core.models.build import build_model
-from sskd_core.models.predict import Predictor
+from sskd_core.models.predict import make_predictor
 from sskd_core.models.protocol import SegmentationModel, Teacher
 from sskd_core.models.trained import default_device, load_trained
 from sskd_core.stages.contract import StageContext, StageResult
@@ -120,7 +120,7 @@ def load_network(name: str, inputs: Mapping[str, Manifest], store: ObjectStore, 
     """Build the network of a model on the best device there is."""
     model = _zero_shot(inputs, store) if name == ZERO_SHOT else load_trained(inputs[name], store)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Candidate(Predictor(model, max_instances=config.max_detections), parameters)
+    return Candidate(make_predictor(model, max_instances=config.max_detections), parameters)
 
 
 def _zero_shot(inputs: Mapping[str, Manifest], store: ObjectStore) -> SegmentationModel:
