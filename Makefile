@@ -27,7 +27,8 @@ format: $(READY)
 
 # Write the files that tests compare with anew; read the difference before committing it.
 golden: $(READY)
-	env -u SSKD_IMAGE $(BIN)/python -m pipelines compile tests/pipelines/golden/sskd.yaml
+	env -u SSKD_IMAGE $(BIN)/python -m pipelines compile --allow-tag tests/pipelines/golden/sskd.yaml
+	$(BIN)/python -m components.readme
 	$(BIN)/sskd schema > tests/cli/golden/schema.json
 
 clean:

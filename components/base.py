@@ -1,21 +1,67 @@
-"""What all components share: one image, and nothing installed when a task starts."""
+"""What all components share: one image, nothing installed when a task starts, and no shell.
 
+A task starts `python3 -m components.execute`, which finds its component in the image: the pipeline carries no code, and
+a signal reaches the stage, with no shell in between.
+"""
+
+import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kfp import dsl
 
+from sskd_core.config.parameters import Parameter
+
 IMAGE_VARIABLE = "SSKD_IMAGE"
 DEFAULT_IMAGE = "sskd:0.1.0"
+_EXECUTOR = "kfp.dsl.executor_main"
 
 
-def stage_component(function: Callable[..., None]) -> Callable[..., Any]:
+def stage_component(function: Callable[..., Any]) -> Callable[..., Any]:
     """Make a KFP component of a function that imports and runs one stage.
 
-    The image is that of `$SSKD_IMAGE` when the pipeline is compiled; give it by digest, since KFP's cache does not see
-    that a tag has moved.
+    The image is that of `$SSKD_IMAGE`; a pipeline that is compiled sets its own, see `pipelines.settings`.
     """
+    if os.environ.get("_KFP_RUNTIME") == "true":
+        # In a task, where KFP has no compiler to import and its executor wants the function alone.
+        return function
     image = os.environ.get(IMAGE_VARIABLE, DEFAULT_IMAGE)
-    component: Callable[..., Any] = dsl.component(function, base_image=image, install_kfp_package=False)
-    return component
+    component: Any = dsl.component(function, base_image=image, install_kfp_package=False)
+    container = component.component_spec.implementation.container
+    container.command = ["python3", "-m", "components.execute", _EXECUTOR]
+    container.args = ["--function_to_execute", function.__name__, "--executor_input", "{{$}}"]
+    made: Callable[..., Any] = component
+    return made
+
+
+def with_form(form: Iterable[Parameter], required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Put the fields of a form in front of a function's own parameters, in its signature and in its docstring.
+
+    Args:
+        form: the fields.
+        required: leave out the defaults, for a component that a pipeline passes every field to.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        fields = list(form)
+        signature = inspect.signature(function, eval_str=True)
+        own = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
+        asked = [
+            inspect.Parameter(
+                item.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=item.type,
+                default=inspect.Parameter.empty if required or item.default is None else item.type(item.default),
+            )
+            for item in fields
+        ]
+        keyword_only = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in own]
+        parameters = sorted([*asked, *keyword_only], key=lambda item: item.default is not inspect.Parameter.empty)
+        function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        meanings = "\n".join(f"    {item.name}: {item.meaning}" for item in fields)
+        head, _, rest = (inspect.getdoc(function) or "").partition("\nArgs:\n")
+        function.__doc__ = f"{head}\nArgs:\n{meanings}\n{rest}"
+        return function
+
+    return decorate

@@ -1,17 +1,24 @@
 """Compiling the pipeline to the YAML that a KFP server takes."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kfp import compiler
 
-from pipelines.sskd import sskd
+from pipelines.cluster import ClusterConfig
+from pipelines.sskd import build
 
 
-def compile_pipeline(target: Path) -> None:
+def compile_pipeline(target: Path, cluster: ClusterConfig, defaults: Mapping[str, Any] | None = None) -> None:
     """Write the pipeline as KFP intermediate representation.
 
     Args:
         target: a `.yaml` file; its folder is made.
+        cluster: the platform's choices.
+        defaults: what the form is filled in with, instead of the general defaults.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(sskd, str(target))
+    compiler.Compiler().compile(build(cluster), str(target), pipeline_parameters=dict(defaults or {}))

@@ -11,24 +11,24 @@ import threading
 import warnings
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from kfp import local
 
-from pipelines.sskd import sskd
+from pipelines.cluster import ClusterConfig
+from pipelines.sskd import build
+from sskd_core.config.assemble import fill_in
 from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.stages.component import EXIT_INTERRUPTED, STOP_VARIABLE
 from sskd_core.stages.entry import SHARED_VARIABLE
 
 
-def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> Path:
+def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> None:
     """Run the pipeline.
 
     Args:
         experiment: a validated experiment whose store is reachable.
         pipeline_root: folder for KFP's artifacts, which are manifests only.
-
-    Returns:
-        The file that holds the report's manifest.
 
     Raises:
         RuntimeError: a task failed; its own output says why.
@@ -38,8 +38,14 @@ def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> Path:
     warnings.filterwarnings("ignore", message=".*no effect in the current local runner.*")
     os.environ[SHARED_VARIABLE] = "1"
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True)
-    task = sskd(experiment=experiment.model_dump_json(), label_workers=list(range(experiment.label_workers)))
-    return Path(task.outputs["Output"].path)
+    pipeline = build(ClusterConfig())
+    _stop_at_first_failure(pipeline.pipeline_spec)
+    pipeline(**fill_in(experiment))
+
+
+def reported(pipeline_root: Path) -> Path | None:
+    """Return the file that holds the report's manifest, or None if the run broke off before there was one."""
+    return next(pipeline_root.glob("*/report/manifest"), None)
 
 
 def run_to_exit_code(experiment: ExperimentConfig, pipeline_root: Path, manifest: Path) -> int:
@@ -50,13 +56,24 @@ def run_to_exit_code(experiment: ExperimentConfig, pipeline_root: Path, manifest
     """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
+    code = 0
     try:
-        written = run_pipeline(experiment, pipeline_root)
+        run_pipeline(experiment, pipeline_root)
     except RuntimeError as error:
         print(error, file=sys.stderr)
-        return EXIT_INTERRUPTED if os.environ.get(STOP_VARIABLE) else 1
-    manifest.write_bytes(written.read_bytes())
-    return 0
+        code = EXIT_INTERRUPTED if os.environ.get(STOP_VARIABLE) else 1
+    written = reported(pipeline_root)
+    if written is not None:
+        manifest.write_bytes(written.read_bytes())
+    return code
+
+
+def _stop_at_first_failure(spec: Any) -> None:
+    """Take back the retries: here nobody evicts a task, so one that failed would fail again after a long rest."""
+    components = (component for component in spec.components.values() if component.HasField("dag"))
+    for dag in (spec.root.dag, *(component.dag for component in components)):
+        for task in dag.tasks.values():
+            task.ClearField("retry_policy")
 
 
 def stop_with_parent() -> None:

@@ -1,79 +1,126 @@
 """The SSKD pipeline: an adapted teacher labels, a student learns from its labels and is refined on the real ones.
 
-The graph is that of `sskd_core.config.experiment.NODES`, written out for KFP; a test holds the two together. Results
-are cached by the stages' own manifests, which look at code, settings and inputs, so KFP's cache is off.
+The graph is that of `sskd_core.config.experiment.NODES`, written out for KFP; a test holds the two together. One task
+before it checks the parameters, and one after it reports on the run, however it ended.
 """
 
+import functools
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from kfp import dsl
-from kfp.dsl import Artifact
+from kfp.dsl import Artifact, Input
 
-from components.adapt_teacher import adapt_teacher, self_train_teacher
-from components.collect_labels import collect_labels
-from components.distill import distill
-from components.evaluate import evaluate
-from components.export_onnx import export_onnx
-from components.prepare import prepare
-from components.pseudo_label import pseudo_label
-from components.refine import refine
-from components.register import register
-from components.report import report
-from components.train_supervised import train_supervised
+from components.adapt_teacher.component import adapt_teacher
+from components.base import with_form
+from components.collect_labels.component import collect_labels
+from components.configure.component import configure
+from components.distill.component import distill
+from components.evaluate.component import evaluate
+from components.export_onnx.component import export_onnx
+from components.prepare.component import prepare
+from components.pseudo_label.component import pseudo_label
+from components.refine.component import refine
+from components.register.component import register
+from components.report.component import report
+from components.self_train_teacher.component import self_train_teacher
+from components.train_supervised.component import train_supervised
+from pipelines.cluster import ClusterConfig
+from pipelines.settings import CPU, GPU, LIGHT, placed
+from sskd_core.config.parameters import LOCATING, PARAMETERS
 
 NAME = "sskd"
+DESCRIPTION = "From few labelled and many unlabelled images to a promoted ONNX student."
 MANIFEST = "manifest"
 
 
-def _task(component: Any, name: str, experiment: Any, **inputs: Any) -> Any:
-    """Add a task to the pipeline under the node's own name."""
-    return component(experiment=experiment, **inputs).set_display_name(name).set_caching_options(False)
+def build(cluster: ClusterConfig) -> Any:
+    """Return the pipeline with a platform's choices; the same object runs here and compiles for a cluster."""
+    # KFP wants the pipelines inside of a pipeline made before it.
+    rounds = {node: _labelling(cluster, node) for node in ("pseudo_label", "relabel")}
+
+    @with_form(PARAMETERS, required=False)
+    def sskd(**form: Any) -> None:
+        """From few labelled and many unlabelled images to a promoted ONNX student.
+
+        Args:
+        """
+        run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+        located = {item.name: form[item.name] for item in LOCATING}
+        last = placed(report(run_id=run_id, **located), cluster, LIGHT, "report", cached=False)
+        with dsl.ExitHandler(last, name="run"):
+            first = configure(run_id=run_id, secrets=cluster.secret_sources(), **form)
+            placed(first, cluster, LIGHT, "configure", cached=False)
+            _Graph(cluster, rounds, first.outputs["resolved"], first.outputs["Output"]).add_all()
+
+    return dsl.pipeline(name=NAME, description=DESCRIPTION)(_positional(sskd))
 
 
-def _label(name: str, experiment: Any, workers: Any, data: Any, teacher: Any) -> Any:
-    """Add a labelling node: a task a worker, and one that collects what they wrote. Returns its manifest."""
-    with dsl.ParallelFor(workers, name=f"{name}-workers") as worker:
-        task = _task(pseudo_label, f"{name} worker", experiment, node=name, worker=worker, data=data, teacher=teacher)
-    written = dsl.Collected(task.outputs[MANIFEST])
-    collected = _task(collect_labels, name, experiment, node=name, data=data, teacher=teacher, workers=written)
-    return collected.outputs[MANIFEST]
+class _Graph:
+    """Adds the stages."""
+
+    def __init__(self, cluster: ClusterConfig, rounds: Mapping[str, Any], experiment: Any, workers: Any) -> None:
+        self._cluster, self._rounds, self._experiment, self._workers = cluster, rounds, experiment, workers
+
+    def add_all(self) -> None:
+        """Add every node."""
+        data = self._add(prepare, CPU, "prepare")
+        teacher = self._add(adapt_teacher, GPU, "adapt_teacher", data=data)
+        labels = self._label("pseudo_label", data, teacher)
+        teacher = self._add(self_train_teacher, GPU, "self_train_teacher", data=data, labels=labels)
+        labels = self._label("relabel", data, teacher)
+        baseline = self._add(train_supervised, GPU, "train_supervised", data=data)
+        distilled = self._add(distill, GPU, "distill", data=data, labels=labels)
+        refined = self._add(refine, GPU, "refine", data=data, student=distilled)
+        evaluation = self._add(
+            evaluate,
+            GPU,
+            "evaluate",
+            data=data,
+            adapted_teacher=teacher,
+            supervised_student=baseline,
+            distilled_student=distilled,
+            refined_student=refined,
+        )
+        onnx = self._add(export_onnx, CPU, "export_onnx", data=data, student=refined)
+        ends = {"data": data, "student": refined, "evaluation": evaluation, "onnx": onnx}
+        # Its effect lies outside of the store, so it makes sure of it in every run.
+        self._add(register, LIGHT, "register", cached=False, **ends)
+
+    def _add(self, component: Any, kind: str, place: str, /, cached: bool = True, **inputs: Any) -> Any:
+        """Add a task and return its manifest."""
+        task = component(experiment=self._experiment, **inputs)
+        return placed(task, self._cluster, kind, place, cached).outputs[MANIFEST]
+
+    def _label(self, node: str, data: Any, teacher: Any) -> Any:
+        """Add a labelling node and return its manifest."""
+        task = self._rounds[node](experiment=self._experiment, workers=self._workers, data=data, teacher=teacher)
+        return task.set_display_name(f"{node} round").output
 
 
-@dsl.pipeline(  # type: ignore[untyped-decorator]
-    name=NAME, description="From few labelled and many unlabelled images to a promoted ONNX student."
-)
-def sskd(experiment: str, label_workers: list = [0]) -> Artifact:  # type: ignore[type-arg]  # noqa: B006
-    """Run the whole job.
+def _labelling(cluster: ClusterConfig, node: str) -> Any:
+    """Return a labelling node: a task a worker, and one that collects what they wrote.
 
-    Args:
-        experiment: the experiment as JSON text, as `sskd describe FILE --json` prints it under `experiment`.
-        label_workers: the numbers of the labelling workers, 0 to `label_workers` of the experiment minus one.
-
-    Returns:
-        The manifest of the report.
+    A pipeline of its own, because the local runner gives a loop no other parameters than its pipeline's.
     """
 
-    def add(component: Any, name: str, **inputs: Any) -> Any:
-        return _task(component, name, experiment, **inputs).outputs[MANIFEST]
+    @dsl.pipeline(name=f"{node}-round", description="Label all unlabelled images, split over workers.")  # type: ignore[untyped-decorator]
+    def label(experiment: str, workers: list, data: Input[Artifact], teacher: Input[Artifact]) -> Artifact:  # type: ignore[type-arg]
+        inputs = {"experiment": experiment, "node": node, "data": data, "teacher": teacher}
+        with dsl.ParallelFor(workers, name="workers") as worker:
+            task = placed(pseudo_label(worker=worker, **inputs), cluster, GPU, f"{node} worker")
+        collected = collect_labels(workers=dsl.Collected(task.outputs[MANIFEST]), **inputs)
+        return placed(collected, cluster, LIGHT, node).outputs[MANIFEST]
 
-    done: dict[str, Any] = {}
-    data = done["prepare"] = add(prepare, "prepare")
-    teacher = done["adapt_teacher"] = add(adapt_teacher, "adapt_teacher", data=data)
-    labels = done["pseudo_label"] = _label("pseudo_label", experiment, label_workers, data, teacher)
-    teacher = done["self_train_teacher"] = add(self_train_teacher, "self_train_teacher", data=data, labels=labels)
-    labels = done["relabel"] = _label("relabel", experiment, label_workers, data, teacher)
-    baseline = done["train_supervised"] = add(train_supervised, "train_supervised", data=data)
-    distilled = done["distill"] = add(distill, "distill", data=data, labels=labels)
-    refined = done["refine"] = add(refine, "refine", data=data, student=distilled)
-    evaluation = done["evaluate"] = add(
-        evaluate,
-        "evaluate",
-        data=data,
-        adapted_teacher=teacher,
-        supervised_student=baseline,
-        distilled_student=distilled,
-        refined_student=refined,
-    )
-    onnx = done["export_onnx"] = add(export_onnx, "export_onnx", data=data, student=refined)
-    done["register"] = add(register, "register", data=data, student=refined, evaluation=evaluation, onnx=onnx)
-    return add(report, "report", **done)
+    return label
+
+
+def _positional(function: Any) -> Any:
+    """Let KFP, which calls a pipeline's function with values alone, call one that takes them by name."""
+
+    @functools.wraps(function)
+    def called(*values: Any) -> None:
+        function(**dict(zip(inspect.signature(function).parameters, values, strict=True)))
+
+    return called

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import psutil
 from rich.console import Console
 
 from sskd_core.cli.board import Board, NodeState
@@ -26,6 +27,7 @@ from sskd_core.config.experiment import NODES, ExperimentConfig
 from sskd_core.errors import DataError, Interrupted, SskdError, UserError
 from sskd_core.interrupt import stopped_by
 from sskd_core.progress import DIRECTORY_VARIABLE
+from sskd_core.stages.registry import REPORT
 from sskd_core.storage.manifest import Manifest
 
 _POLL_SECONDS = 0.25
@@ -92,7 +94,7 @@ def run_pipeline(experiment: ExperimentConfig, state_dir: Path, console: Console
         StageFailed: a defect; names the log.
     """
     folder = RunFolder.create(state_dir, experiment)
-    board = Board(folder.progress, [*(item.name for item in NODES), "report"])
+    board = Board(folder.progress, [*(item.name for item in NODES), REPORT.name])
     try:
         with _runner(folder) as process, _Signals(process) as signals, make_view(board, console) as view:
             while process.poll() is None:
@@ -154,10 +156,15 @@ class _Signals:
             signal.signal(number, handler)
 
     def stop_once(self) -> None:
-        """Ask the group to stop because a stage broke; what still runs saves its state."""
+        """Ask all but the report to stop because a stage broke; what still runs saves its state."""
         if not self._stopped:
             self._stopped = True
-            _send(self._process, signal.SIGTERM)
+            with suppress(psutil.NoSuchProcess):
+                runner = psutil.Process(self._process.pid)
+                for process in [runner, *runner.children()]:
+                    with suppress(psutil.NoSuchProcess):
+                        if REPORT.name not in process.cmdline():
+                            process.terminate()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)

@@ -44,7 +44,8 @@ def _run(experiment: ExperimentConfig, state_dir: Path, as_json: bool, demo: boo
     from sskd_core.cli.launch import run_pipeline
     from sskd_core.cli.output import messages
     from sskd_core.cli.results import keep_results, show_results
-    from sskd_core.cli.session import open_session, pinned
+    from sskd_core.cli.session import open_session
+    from sskd_core.stages.configure import pinned
     from sskd_core.storage.store import ObjectStore
 
     console = messages()

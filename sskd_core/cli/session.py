@@ -13,7 +13,6 @@ from sskd_core.config.storage import StorageConfig
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.errors import UserError
 from sskd_core.services.embedded import embedded
-from sskd_core.storage.store import ObjectStore
 
 
 @contextmanager
@@ -32,19 +31,6 @@ def open_session(experiment: ExperimentConfig, state_dir: Path) -> Iterator[Expe
         storage = stack.enter_context(open_storage(experiment.storage, state_dir))
         complete = {"storage": storage, "tracking": resolve_tracking(experiment.tracking, state_dir)}
         yield experiment.model_copy(update=complete)
-
-
-def pinned(experiment: ExperimentConfig, store: ObjectStore) -> ExperimentConfig:
-    """Return the experiment with the digests of its data sources and initial weights as they are now.
-
-    Raises:
-        UserError: data or weights are not there.
-    """
-    from sskd_core.data.pin import pin_sources
-    from sskd_core.models.pin import pin_weights
-
-    data = pin_sources(experiment.data, store)
-    return pin_weights(experiment.model_copy(update={"data": data}), store)
 
 
 @contextmanager

@@ -30,8 +30,9 @@ def stage(
     import logging
 
     from sskd_core.cli.output import print_json
-    from sskd_core.cli.session import open_session, pinned
+    from sskd_core.cli.session import open_session
     from sskd_core.config.loading import load_experiment
+    from sskd_core.stages.configure import pinned
     from sskd_core.stages.entry import run_node
     from sskd_core.storage.store import ObjectStore
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from sskd_core.config.base import StrictModel
+from sskd_core.config.reference import InputRef
 
 Location = Annotated[str, Field(min_length=1, description="a local path, file:// or s3:// URI")]
 
@@ -18,6 +19,19 @@ class LabeledSource(StrictModel):
     images: Location
 
 
+class AddedData(StrictModel):
+    """What comes to a data set that is there already; nothing of that is read again."""
+
+    images: InputRef | None = Field(None, description="index of the new unlabelled images, as a scan has found them")
+    labeled: list[LabeledSource] = Field(default_factory=list, description="joins the labelled images")
+    test: LabeledSource | None = Field(None, description="takes the place of the test split")
+
+    def annotated(self) -> dict[str, LabeledSource]:
+        """Return the annotated sources by their configuration key."""
+        found = {f"data.added.labeled[{number}]": source for number, source in enumerate(self.labeled)}
+        return found if self.test is None else {**found, "data.added.test": self.test}
+
+
 class DataConfig(StrictModel):
     """The data set.
 
@@ -27,6 +41,9 @@ class DataConfig(StrictModel):
 
     labeled: LabeledSource
     unlabeled: list[Location] = Field(min_length=1, description="folders, prefixes or single images; no annotations")
+    classes: list[str] | None = Field(
+        None, min_length=1, description="names of the categories in index order; null takes those of the labelled file"
+    )
     val: LabeledSource | None = None
     test: LabeledSource | None = None
     val_fraction: float = Field(0.15, gt=0, lt=0.5, description="share of the labelled images when `val` is absent")
@@ -37,6 +54,7 @@ class DataConfig(StrictModel):
     sources_digest: str | None = Field(
         None, pattern=r"^sha256:[0-9a-f]{64}$", description="of what the sources hold; a run pins it when it starts"
     )
+    added: AddedData | None = Field(None, description="set by a retrain, for the data set that it goes on from")
 
 
 class PrepareConfig(StrictModel):

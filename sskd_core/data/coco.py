@@ -75,8 +75,8 @@ def read_coco(data: bytes, where: str, classes: Sequence[str] | None = None) -> 
     Args:
         data: its bytes.
         where: its name, for the messages.
-        classes: the classes of the labelled images, for a file of val or test, whose categories are matched with them
-            by name; None where the file's own categories are the classes.
+        classes: the classes that the file's categories are matched with by name: those of the labelled images for a
+            file of val or test, or what the configuration lists; None where the file's own categories are the classes.
 
     Returns:
         What could be read, and all problems. Nothing of it may be used if there is one.
@@ -133,7 +133,7 @@ class _Reader:
             self._index_of_id[entry.id] = index_of_name.get(entry.name)
             if entry.name not in index_of_name:
                 known = ", ".join(self.file.classes)
-                self._problem(f"category '{entry.name}' is none of the labelled images' categories ({known})")
+                self._problem(f"category '{entry.name}' is none of the classes ({known})")
 
     def _images(self, items: list[Any]) -> None:
         self._image_of_id = dict.fromkeys(_listed_ids(items))

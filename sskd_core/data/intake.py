@@ -43,8 +43,12 @@ class Intake:
         self._step = step
         self._done = 0
         self._reader = ImageReader(store, data.max_pixels)
-        self.annotated = {"labeled": open_annotated(data.labeled, "data.labeled", store)}
-        classes = self.annotated["labeled"].coco.classes
+        self.annotated = {"labeled": open_annotated(data.labeled, "data.labeled", store, data.classes)}
+        coco = self.annotated["labeled"].coco
+        classes = coco.classes
+        if coco.category_ids:
+            absent = [name for name in classes if name not in coco.category_ids]
+            self._problems += [f"data.classes: '{name}' is no category of {coco.where}" for name in absent]
         for key, source in (("val", data.val), ("test", data.test)):
             if source is not None:
                 # Without known classes a file of val or test has none to match; its own problems still count.

@@ -10,7 +10,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,12 +19,13 @@ from pydantic import ValidationError
 from sskd_core.config.base import validate
 from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.errors import ConfigError, DataError, IntegrityError, Interrupted, UserError
-from sskd_core.stages.entry import run_node
+from sskd_core.stages.entry import SHARED_VARIABLE, run_node
 from sskd_core.storage.manifest import Manifest
-from sskd_core.storage.store import ObjectStore
 
 STOP_VARIABLE = "SSKD_STOP"
 """Set by a local runner that was told to stop: tasks that would still begin end at once."""
+GPU_VARIABLE = "SSKD_GPUS"
+"""Set by a pipeline on a task that it gives GPUs: how many."""
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 143
 
@@ -46,13 +48,27 @@ def run_component(
     Raises:
         SystemExit: 2 after a user error, 143 when stopped.
     """
+    with exit_codes():
+        require_gpus()
+        config = parse_experiment(experiment)
+        manifests = {name: _read(name, Path(path)) for name, path in inputs.items()}
+        manifest = run_node(config, node, manifests, worker)
+    write_file(manifest_path, manifest.to_bytes())
+    return manifest.metrics
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Set up the log of a task, and end it with the code that its error stands for.
+
+    Raises:
+        SystemExit: 2 after a user error, 143 when stopped.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         if os.environ.get(STOP_VARIABLE):
             raise Interrupted("stopped before the stage began; run the same command again to go on")
-        config = _experiment(experiment)
-        manifests = {name: _read(name, Path(path)) for name, path in inputs.items()}
-        manifest = run_node(config, node, manifests, worker)
+        yield
     except Interrupted as error:
         print(error, file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
@@ -60,28 +76,14 @@ def run_component(
         lines = error.problems if isinstance(error, DataError) else [str(error)]
         print("\n".join(lines), file=sys.stderr)
         raise SystemExit(EXIT_USER_ERROR) from None
-    target = Path(manifest_path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(manifest.to_bytes())
-    return manifest.metrics
 
 
-def write_output(experiment: str, manifest_path: str, name: str, target: str) -> None:
-    """Copy one output of a manifest to a file, for an orchestrator that shows it.
+def parse_experiment(text: str) -> ExperimentConfig:
+    """Read the parameter `experiment` of a component.
 
-    Args:
-        experiment: as for `run_component`.
-        manifest_path: file that holds the manifest.
-        name: of the output.
-        target: the file to write.
+    Raises:
+        ConfigError: one line.
     """
-    store = ObjectStore(_experiment(experiment).storage)
-    data = store.read(_read(name, Path(manifest_path)).output(name))
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    Path(target).write_bytes(data)
-
-
-def _experiment(text: str) -> ExperimentConfig:
     where = "the pipeline parameter 'experiment'"
     try:
         values = json.loads(text)
@@ -90,6 +92,34 @@ def _experiment(text: str) -> ExperimentConfig:
     if not isinstance(values, dict):
         raise ConfigError(f"{where} is not a JSON object")
     return validate(ExperimentConfig, values, where)
+
+
+def require_gpus(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse to train on a CPU by mistake: a task that was given GPUs must see them.
+
+    On a machine of one's own, whose runner shares it between the tasks, whatever is there is used.
+
+    Raises:
+        UserError: CUDA sees fewer.
+    """
+    wanted = int(environment.get(GPU_VARIABLE) or 0)
+    if not wanted or environment.get(SHARED_VARIABLE):
+        return
+    import torch
+
+    seen = torch.cuda.device_count()
+    if seen < wanted:
+        raise UserError(
+            f"the task was given {wanted} GPU{'s' if wanted > 1 else ''} and CUDA sees {seen}: the node's driver, its "
+            "device plug-in or an image without CUDA; check: nvidia-smi in the pod, kubectl describe node"
+        )
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write an output of a task; its folder is made."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
 
 
 def _read(name: str, path: Path) -> Manifest:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from sskd_core.cli.session import open_session, pinned, resolve_tracking, settings_of
+from sskd_core.cli.session import open_session, resolve_tracking, settings_of
 from sskd_core.config.loading import load_experiment
 from sskd_core.config.tracking import TrackingConfig
-from sskd_core.errors import DataError, UserError
+from sskd_core.errors import UserError
 from sskd_core.storage.store import ObjectStore
 from tests.micro import FILE, micro_data, micro_experiment
 
@@ -46,24 +46,6 @@ def test_a_server_of_the_environment_or_no_tracking_needs_no_embedded_one(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
     assert resolve_tracking(TrackingConfig(), tmp_path / "state") == TrackingConfig()
     assert not (tmp_path / "state").exists()
-
-
-def test_a_run_is_pinned_to_its_data_and_weights(store: ObjectStore):
-    experiment = micro_experiment(store.config, micro_data(store))
-    first = pinned(experiment, store)
-    assert first.data.sources_digest is not None
-    assert pinned(first, store) == first
-    store.put(f"{experiment.data.unlabeled[0]}/another.jpg", b"more")
-    assert pinned(experiment, store).data.sources_digest != first.data.sources_digest
-    weights = {"family": "mask2former", "weights": "builtin:demo-teacher"}
-    shipped = pinned(micro_experiment(store.config, experiment.data, teacher=weights), store)
-    assert shipped.teacher.weights_digest is not None
-
-
-def test_missing_data_is_told_before_anything_starts(store: ObjectStore, tmp_path: Path):
-    data = micro_data(store).model_copy(update={"unlabeled": [str(tmp_path / "none")]})
-    with pytest.raises(DataError, match=r"data\.unlabeled\[0\].*none"):
-        pinned(micro_experiment(store.config, data), store)
 
 
 def test_a_state_folder_that_cannot_be_made_is_one_line(store: ObjectStore, tmp_path: Path):

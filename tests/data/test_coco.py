@@ -191,7 +191,7 @@ def test_categories_of_another_file_are_matched_by_name():
 
 def test_an_unknown_category_of_another_file_is_a_problem():
     (problem,) = read(document(), classes=["cat", "dog"]).problems
-    assert "category 'zebra' is none of the labelled images' categories (cat, dog)" in problem
+    assert "category 'zebra' is none of the classes (cat, dog)" in problem
 
 
 values = st.recursive(

@@ -260,11 +260,18 @@ def broken_site(bucket: StorageConfig, tmp_path: Path) -> Site:
     return made
 
 
-def test_bad_data_is_refused_with_every_problem_and_nothing_is_written(broken_site: Site):
+def test_bad_data_is_refused_with_every_problem_and_only_the_report_is_written(broken_site: Site):
     done = broken_site.sskd("run", "mine.yaml")
     assert done.returncode == 2
     problems = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert any("000000.jpg" in line for line in problems)
     assert any("000001.jpg" in line for line in problems)
     assert "Traceback" not in done.stderr
-    assert list(broken_site.store.list(broken_site.store.root)) == []
+    written = {
+        item.uri.removeprefix(f"{broken_site.store.root}/") for item in broken_site.store.list(broken_site.store.root)
+    }
+    assert {uri.split("/")[0] for uri in written} == {"runs", "stages"}
+    assert {uri.split("/")[1] for uri in written if uri.startswith("stages/")} == {"report"}
+    (uri,) = [uri for uri in written if uri.endswith("results.json")]
+    results = Results.model_validate_json(broken_site.store.get(f"{broken_site.store.root}/{uri}"))
+    assert results.missing[0] == "prepare"

@@ -8,7 +8,8 @@ import pytest
 
 from sskd_core.errors import DataError, Interrupted, UserError
 from sskd_core.stages import component
-from sskd_core.stages.component import STOP_VARIABLE, run_component, write_output
+from sskd_core.stages.component import GPU_VARIABLE, STOP_VARIABLE, require_gpus, run_component
+from sskd_core.stages.entry import SHARED_VARIABLE
 from sskd_core.storage.manifest import Manifest
 from sskd_core.storage.store import ObjectStore
 from tests.micro import micro_data, micro_experiment
@@ -26,9 +27,6 @@ def test_manifests_go_from_file_to_file(experiment: str, store: ObjectStore, tmp
     assert manifest.stage == "prepare"
     assert metrics == manifest.metrics
     assert store.manifest(manifest.uri) == manifest
-    name = manifest.outputs[0].name
-    write_output(experiment, str(target), name, str(tmp_path / "copy" / "file"))
-    assert (tmp_path / "copy" / "file").read_bytes() == store.read(manifest.output(name))
 
 
 @pytest.mark.parametrize(
@@ -96,3 +94,21 @@ def test_a_task_that_begins_after_the_stop_does_nothing(
     with pytest.raises(SystemExit) as ended:
         run_component("prepare", experiment, {}, str(tmp_path / "manifest"))
     assert ended.value.code == 143
+
+
+def test_gpus_that_are_not_there_are_told_before_anything_begins(
+    experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv(GPU_VARIABLE, "99")
+    monkeypatch.setattr(component, "run_node", lambda *_: pytest.fail("the stage began"))
+    with pytest.raises(SystemExit) as ended:
+        run_component("prepare", experiment, {}, str(tmp_path / "manifest"))
+    assert ended.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("the task was given 99 GPUs and CUDA sees ")
+    assert "check: nvidia-smi" in line
+
+
+def test_on_a_machine_of_one_s_own_what_is_there_is_used():
+    require_gpus({GPU_VARIABLE: "99", SHARED_VARIABLE: "1"})
+    require_gpus({})

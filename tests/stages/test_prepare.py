@@ -392,7 +392,7 @@ def test_all_problems_are_reported_at_once_and_nothing_is_committed(data, run_pr
         "annotation 2: no image has the id 77",
         "annotation 3 ('003.png'): polygon 1 has 2 points",
         "labeled/images/cut.png: truncated or corrupt image",
-        "category 'cow' is none of the labelled images' categories (cat, dog)",
+        "category 'cow' is none of the classes (cat, dog)",
         "unlabeled/empty.png: the image file is empty",
         "unlabeled/text.jpg: not an image",
         "data.unlabeled[1]: ",

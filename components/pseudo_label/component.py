@@ -1,4 +1,4 @@
-"""Component of a labelling worker. Its node is a parameter because two nodes of the pipeline label."""
+"""The component `pseudo_label`."""
 
 from kfp.dsl import Artifact, Input, Metrics, Output
 
@@ -15,7 +15,17 @@ def pseudo_label(
     manifest: Output[Artifact],
     metrics: Output[Metrics],
 ) -> None:
-    """Label the unlabelled images that belong to one worker."""
+    """Label the unlabelled images that belong to one worker.
+
+    Args:
+        experiment: The experiment as JSON text, from `configure`.
+        node: Place in the pipeline: `pseudo_label` or `relabel`.
+        worker: Number of this worker, from 0.
+        data: Manifest of `prepare`.
+        teacher: Manifest of the teacher that labels.
+        manifest: The new manifest: a pointer to results in the object store.
+        metrics: The figures of the manifest.
+    """
     from sskd_core.stages.component import run_component
 
     inputs = {"data": data.path, "teacher": teacher.path}

@@ -1,4 +1,4 @@
-"""Component of the `register` stage."""
+"""The component `register`."""
 
 from kfp.dsl import Artifact, Input, Metrics, Output
 
@@ -15,7 +15,17 @@ def register(
     manifest: Output[Artifact],
     metrics: Output[Metrics],
 ) -> None:
-    """Register the student, and promote it if the gate agrees."""
+    """Register the student, and promote it if the gate agrees.
+
+    Args:
+        experiment: The experiment as JSON text, from `configure`.
+        data: Manifest of `prepare`.
+        student: Manifest of the student.
+        evaluation: Manifest of `evaluate`.
+        onnx: Manifest of `export_onnx`.
+        manifest: The new manifest: a pointer to results in the object store.
+        metrics: The figures of the manifest.
+    """
     from sskd_core.stages.component import run_component
 
     inputs = {

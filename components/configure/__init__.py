@@ -1,0 +1,1 @@
+"""The component `configure`; importing it loads no library of ours."""

@@ -1,0 +1,1 @@
+"""The component `distill`; importing it loads no library of ours."""

@@ -1,0 +1,1 @@
+"""The component `export_onnx`; importing it loads no library of ours."""

@@ -1,0 +1,1 @@
+"""The component `prepare`; importing it loads no library of ours."""

@@ -1,0 +1,1 @@
+"""The component `refine`; importing it loads no library of ours."""

@@ -1,0 +1,28 @@
+"""The component `refine`."""
+
+from kfp.dsl import Artifact, Input, Metrics, Output
+
+from components.base import stage_component
+
+
+@stage_component
+def refine(
+    experiment: str,
+    data: Input[Artifact],
+    student: Input[Artifact],
+    manifest: Output[Artifact],
+    metrics: Output[Metrics],
+) -> None:
+    """Refine the distilled student on the labelled images.
+
+    Args:
+        experiment: The experiment as JSON text, from `configure`.
+        data: Manifest of `prepare`.
+        student: Manifest of the student.
+        manifest: The new manifest: a pointer to results in the object store.
+        metrics: The figures of the manifest.
+    """
+    from sskd_core.stages.component import run_component
+
+    inputs = {"data": data.path, "student": student.path}
+    metrics.metadata.update(run_component("refine", experiment, inputs, manifest.path))

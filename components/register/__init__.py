@@ -1,0 +1,1 @@
+"""The component `register`; importing it loads no library of ours."""

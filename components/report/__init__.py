@@ -1,0 +1,1 @@
+"""The component `report`; importing it loads no library of ours."""
