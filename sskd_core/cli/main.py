@@ -15,7 +15,21 @@ from typing import Any
 import typer
 
 from sskd_core.cli import compile as compile_command
-from sskd_core.cli import describe, doctor, labels, lineage, models, predict, pretrain, run, schema, services, stage
+from sskd_core.cli import (
+    describe,
+    doctor,
+    labels,
+    lineage,
+    models,
+    predict,
+    pretrain,
+    run,
+    runs,
+    schema,
+    services,
+    stage,
+    submit,
+)
 from sskd_core.errors import DataError, Interrupted, SskdError, UserError
 
 _PANELS: dict[str, dict[str, Callable[..., Any]]] = {
@@ -27,7 +41,7 @@ _PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "predict": predict.predict,
         "lineage": lineage.lineage,
     },
-    "Deploy": {"compile": compile_command.compile_},
+    "Deploy": {"compile": compile_command.compile_, "submit": submit.submit},
 }
 
 app = typer.Typer(
@@ -42,6 +56,7 @@ for _panel, _commands in _PANELS.items():
         app.command(_name, rich_help_panel=_panel)(_function)
 app.add_typer(labels.app, name="labels", rich_help_panel="Look")
 app.add_typer(models.app, name="models", rich_help_panel="Deploy")
+app.add_typer(runs.app, name="runs", rich_help_panel="Deploy")
 app.add_typer(services.app, name="services", rich_help_panel="Deploy")
 
 

@@ -23,6 +23,23 @@ Settings = Annotated[
     typer.Option("--experiment", "-e", help="Take store and tracking from this file; default: the embedded ones."),
 ]
 
+Cluster = Annotated[
+    Path | None, typer.Option("--cluster", help="The platform's choices, a YAML file: images, resources, secrets.")
+]
+Image = Annotated[
+    str | None, typer.Option("--image", envvar="SSKD_IMAGE", help="Container image of the stages, NAME@sha256:….")
+]
+AllowTag = Annotated[bool, typer.Option("--allow-tag", help="Take an image that is not given by digest, for a trial.")]
+Host = Annotated[
+    str | None, typer.Option("--host", help="URL of the KFP server; default: $SSKD_KFP_HOST, in a pod its own.")
+]
+Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Of the runs, on a server of several users.")]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", help="File with a bearer token; default: $SSKD_KFP_TOKEN, in a pod its own."),
+]
+CaFile = Annotated[Path | None, typer.Option("--ca-file", help="Certificates that the server's is checked with.")]
+
 
 def with_seed(overrides: list[str] | None, seed: int | None) -> list[str]:
     """Return the overrides with the seed as the last one."""

@@ -5,21 +5,20 @@ MLflow is imported here and nowhere above, late, because it costs a second.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
 
 from sskd_core.config.storage import StorageConfig
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.errors import SskdError, UserError
+from sskd_core.services.line import refuse_open_line, without_credentials
 from sskd_core.tracking.embedded import opening
+from sskd_core.tracking.platform import CONFIG_VARIABLE, RUN_VARIABLE, platform_run
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-RUN_VARIABLE = "MLFLOW_RUN_ID"
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _DEFAULTS = {
     # A server that is down must be told of in seconds; MLflow's own default is minutes of retries.
@@ -30,15 +29,18 @@ _DEFAULTS = {
 
 
 def resolved_mode(config: TrackingConfig) -> Literal["own", "injected", "off"]:
-    """Return the mode that holds; `auto` is decided by whether the platform has opened a run.
+    """Return the mode that holds; `auto` is decided by whether the platform has opened a run, see `platform_run`.
 
     Raises:
         UserError: mode `injected` without a run of the platform.
     """
     if config.mode == "auto":
-        return "injected" if os.environ.get(RUN_VARIABLE) else "own"
-    if config.mode == "injected" and not os.environ.get(RUN_VARIABLE):
-        raise UserError(f"tracking.mode is 'injected' but the platform has set no {RUN_VARIABLE}; use 'auto' or 'own'")
+        return "injected" if platform_run() else "own"
+    if config.mode == "injected" and not platform_run():
+        raise UserError(
+            f"tracking.mode is 'injected' but the platform has set no {RUN_VARIABLE} and no {CONFIG_VARIABLE}; use "
+            "'auto' or 'own'"
+        )
     return config.mode
 
 
@@ -63,11 +65,11 @@ def connect(config: TrackingConfig, storage: StorageConfig) -> MlflowClient:
     Raises:
         UserError: no URI, a secret over plain http, or no answer.
     """
-    uri = config.uri or os.environ.get(URI_VARIABLE)
+    uri = config.uri or os.environ.get(URI_VARIABLE) or _platform_uri(config)
     if not uri:
         raise UserError(f"no MLflow server: set tracking.uri or {URI_VARIABLE}, or tracking.mode: off")
     configure_mlflow(storage)
-    _refuse_open_line(uri)
+    refuse_open_line(uri, _configured_secret(), "tracking URI")
     from mlflow.tracking import MlflowClient
 
     try:
@@ -77,7 +79,7 @@ def connect(config: TrackingConfig, storage: StorageConfig) -> MlflowClient:
     except SskdError:
         raise
     except Exception as error:  # a driver's own errors come through MLflow as they are
-        raise UserError(f"MLflow at {_shown(uri)} does not answer: {first_line(error)}") from None
+        raise UserError(f"MLflow at {without_credentials(uri)} does not answer: {first_line(error)}") from None
     return client
 
 
@@ -107,13 +109,14 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
-def _refuse_open_line(uri: str) -> None:
-    parts = urlsplit(uri)
-    if parts.scheme != "http" or _is_loopback(parts.hostname or ""):
-        return
-    secret = "a password" if parts.password else _configured_secret()
-    if secret:
-        raise UserError(f"refusing to send {secret} to {_shown(uri)} over plain http; use an https tracking URI")
+def _platform_uri(config: TrackingConfig) -> str | None:
+    """Return the platform's server, whose workspace then is the one that MLflow uses."""
+    platform = platform_run() if resolved_mode(config) == "injected" else None
+    if platform is None:
+        return None
+    if platform.workspace:
+        os.environ.setdefault("MLFLOW_WORKSPACE", platform.workspace)
+    return platform.uri
 
 
 def _configured_secret() -> str | None:
@@ -123,16 +126,3 @@ def _configured_secret() -> str | None:
     if os.environ.get("MLFLOW_TRACKING_TOKEN"):
         return "MLFLOW_TRACKING_TOKEN"
     return "the MLflow password" if read_mlflow_creds().password else None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _shown(uri: str) -> str:
-    """Return the URI without user and password."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,4 +1,4 @@
-"""Opening the MLflow run of a stage: injected by the platform, our own below a parent, or none.
+"""Opening the MLflow run of a stage: the platform's, our own below its or our parent, or none.
 
 All runs of the same work share one parent, which is found by a tag. A stage that was killed and runs again takes up
 its unfinished run.
@@ -7,7 +7,6 @@ its unfinished run.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,9 @@ from sskd_core.config.tracking import TrackingConfig
 from sskd_core.errors import SskdError, UserError
 from sskd_core.storage.digest import code_digest
 from sskd_core.storage.manifest import Manifest
-from sskd_core.tracking.client import RUN_VARIABLE, connect, experiment_id, first_line, resolved_mode
+from sskd_core.tracking.client import connect, experiment_id, first_line, resolved_mode
 from sskd_core.tracking.mlflow_run import MlflowRun
+from sskd_core.tracking.platform import PlatformRun, platform_run
 from sskd_core.tracking.run import NullRun, TrackingRun
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def open_stage_run(
         return NullRun()
     client = connect(config, storage)
     if mode == "injected":
-        run = MlflowRun(client, _injected(client), owned=False, node=node)
+        run = _open_injected(client, node, fingerprint)
     else:
         experiment = experiment_id(client, config, storage)
         parent = _parent(client, experiment, pipeline_key)
@@ -86,7 +86,8 @@ def record_stages(
     try:
         client = connect(config, storage)
         if mode == "injected":
-            _record(client, _injected(client), manifests)
+            platform = _injected(client)
+            _record(client, platform.parent_id or str(platform.run_id), manifests)
         else:
             parent = _parent(client, experiment_id(client, config, storage), pipeline_key)
             _record(client, parent, manifests)
@@ -109,15 +110,28 @@ def _record(client: MlflowClient, run_id: str, manifests: Mapping[str, Manifest]
     run.close("FINISHED")
 
 
-def _injected(client: MlflowClient) -> str:
+def _open_injected(client: MlflowClient, node: str, fingerprint: str) -> MlflowRun:
+    """Use the run that the platform opened for this task, or open one below its run of the pipeline."""
+    platform = _injected(client)
+    if platform.run_id is not None:
+        return MlflowRun(client, platform.run_id, owned=False, node=node)
+    nested = _nested(client, str(platform.experiment_id), str(platform.parent_id), node, fingerprint)
+    return MlflowRun(client, nested, owned=True)
+
+
+def _injected(client: MlflowClient) -> PlatformRun:
+    """Return the platform's runs, which MLflow must have."""
     from mlflow.exceptions import MlflowException
 
-    run_id = os.environ[RUN_VARIABLE]
-    try:
-        client.get_run(run_id)
-    except MlflowException as error:
-        raise UserError(f"{RUN_VARIABLE} names a run that MLflow does not have: {first_line(error)}") from None
-    return run_id
+    platform = platform_run()
+    if platform is None:
+        raise UserError("the platform has opened no MLflow run")
+    for run_id in filter(None, (platform.run_id, platform.parent_id)):
+        try:
+            client.get_run(run_id)
+        except MlflowException as error:
+            raise UserError(f"the platform names a run that MLflow does not have: {first_line(error)}") from None
+    return platform
 
 
 def _nested(client: MlflowClient, experiment: str, parent: str, node: str, fingerprint: str) -> str:

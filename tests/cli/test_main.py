@@ -24,7 +24,8 @@ SURFACE = {
     "describe": "EXPERIMENT --set --classes --json",
     "schema": "",
     "doctor": "--experiment/-e --state-dir --json",
-    "predict": "MODEL IMAGES... --output/-o --score --experiment/-e --state-dir --json",
+    "predict": "MODEL IMAGES... --output/-o --score --batch --frame-step --overlays/--no-overlays --masks/--no-masks "
+    "--experiment/-e --state-dir --json",
     "lineage": "MODEL --html --experiment/-e --state-dir --json",
     "models lineage": "MODEL --html --experiment/-e --state-dir --json",
     "models list": "--experiment/-e --state-dir --json",
@@ -32,7 +33,12 @@ SURFACE = {
     "models promote": "MODEL --policy --force --reason --experiment/-e --state-dir --json",
     "models rollback": "--reason --experiment/-e --state-dir --json",
     "models diff": "FIRST SECOND --experiment/-e --state-dir --json",
-    "compile": "--output/-o --image --json",
+    "compile": "[EXPERIMENT] --output/-o --cluster --image --allow-tag --set --json",
+    "submit": "EXPERIMENT --host --namespace/-n --token-file --ca-file --kfp-experiment --service-account --cron "
+    "--cluster --image --allow-tag --set --seed --json",
+    "runs list": "--limit --host --namespace/-n --token-file --ca-file --json",
+    "runs show": "RUN --host --namespace/-n --token-file --ca-file --json",
+    "runs logs": "RUN --task --host --namespace/-n --token-file --ca-file",
     "labels inspect": "MANIFEST --sheet --experiment/-e --state-dir --json",
     "services up": "--state-dir --json",
     "services down": "--state-dir --json",
@@ -169,10 +175,26 @@ def test_describe_counts_parameters(sskd: Callable):
 
 def test_compile_writes_the_pipeline(sskd: Callable, tmp_path: Path):
     target = tmp_path / "new" / "sskd.yaml"
-    answer = sskd("compile", "-o", str(target), "--image", "registry.example/x@sha256:1", "--json")
-    assert answer.code == 0
+    image = f"registry.example/x@sha256:{'1' * 64}"
+    micro = str(Path(__file__).parent.parent / "micro.yaml")
+    answer = sskd(
+        "compile", micro, "-o", str(target), "--image", image, "--set", "stages.refine.iterations=77", "--json"
+    )
+    assert answer.code == 0, answer.err
     assert json.loads(answer.out) == {"pipeline": str(target)}
-    assert "registry.example/x@sha256:1" in target.read_text()
+    text = target.read_text()
+    assert f"image: {image}" in text
+    assert "refine_iterations: int [Default: 77.0]" in text
+
+
+def test_compile_refuses_an_image_by_tag(sskd: Callable, tmp_path: Path):
+    target = tmp_path / "sskd.yaml"
+    answer = sskd("compile", "-o", str(target), "--image", "registry.example/x:1")
+    assert answer.code == 2
+    (line,) = answer.err.splitlines()
+    assert line.startswith("error: image 'registry.example/x:1' is not given by digest: KFP's cache")
+    assert not target.exists()
+    assert sskd("compile", "-o", str(target), "--image", "registry.example/x:1", "--allow-tag").code == 0
 
 
 def test_compile_into_a_place_that_is_no_folder_is_one_line(sskd: Callable, tmp_path: Path):

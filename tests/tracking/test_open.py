@@ -125,7 +125,7 @@ def test_a_run_of_the_platform_is_used_and_left_open(opened, all_runs, client, m
 
 def test_a_run_of_the_platform_that_is_not_there_is_told(opened, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLFLOW_RUN_ID", "0123456789abcdef0123456789abcdef")
-    with pytest.raises(UserError, match="MLFLOW_RUN_ID names a run that MLflow does not have"):
+    with pytest.raises(UserError, match="the platform names a run that MLflow does not have"):
         opened("distill", mode="injected")
 
 
