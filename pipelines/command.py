@@ -46,6 +46,10 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--stop-with-parent", action="store_true", help="stop when standard input closes")
     running.set_defaults(function=_run)
 
+    ahead = commands.add_parser("ahead", help="run the baseline's stages alone; `run` starts it beside itself")
+    ahead.add_argument("experiment", type=Path, help="experiment as JSON")
+    ahead.set_defaults(function=_ahead)
+
     submitting = commands.add_parser("submit", help="start a run, or a recurring one, on a KFP server")
     submitting.add_argument("--experiment", type=Path, required=True, help="experiment as JSON")
     _add_platform(submitting)
@@ -101,6 +105,14 @@ def _compile(options: argparse.Namespace) -> None:
 
     form = fill_in(_experiment(options.experiment)) if options.experiment else None
     compile_pipeline(options.target, cluster, form)
+
+
+def _ahead(options: argparse.Namespace) -> None:
+    from pipelines.ahead import run_branch
+    from sskd_core.stages.component import exit_codes
+
+    with exit_codes():
+        run_branch(_experiment(options.experiment))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
 """Running the pipeline on this machine: `kfp.local` starts every task as a subprocess with this Python.
 
-Tasks run one after the other, labelling workers two at a time. KFP's own cache stays off: a stage that was done before
-says so itself. When the runner is told to stop it lets the running stage save its state and begins no other.
+Tasks run one after the other, labelling workers two at a time; `ahead.py` trains the baseline beside them. KFP's own
+cache stays off: a stage that was done before says so itself. When the runner is told to stop it lets the running stage
+save its state and begins no other.
 """
 
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 from kfp import local
 
+from pipelines.ahead import branch_beside
 from pipelines.cluster import ClusterConfig
 from pipelines.sskd import build
 from sskd_core.config.assemble import fill_in
@@ -40,7 +42,8 @@ def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> None:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True)
     pipeline = build(ClusterConfig())
     _stop_at_first_failure(pipeline.pipeline_spec)
-    pipeline(**fill_in(experiment))
+    with branch_beside(experiment, pipeline_root):
+        pipeline(**fill_in(experiment))
 
 
 def reported(pipeline_root: Path) -> Path | None:

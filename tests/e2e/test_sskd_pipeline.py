@@ -121,6 +121,9 @@ def test_the_results_are_complete(site: Site):
     assert all(stage.seconds > 0 and stage.peak_memory_mb > 0 for stage in results.stages.values())
     page = (site.folder / "state/reports/micro-seed0/report.html").read_text()
     assert "</html>" in page
+    # The baseline ran beside the chain, and KFP's task found it.
+    ends = [record["status"] for record in site.progress("train_supervised") if record["kind"] == "end"]
+    assert ends == ["done", "cached"]
 
 
 def test_everything_was_written_below_the_configured_prefix(site: Site, s3_endpoint: StorageConfig):

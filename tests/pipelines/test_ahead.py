@@ -1,0 +1,46 @@
+"""The baseline beside the chain: the same result through the same entry, in a process that does not outlive the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelines.ahead import BRANCH, branch_beside, run_branch
+from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.progress import DIRECTORY_VARIABLE
+from sskd_core.stages.entry import run_node
+from sskd_core.storage.store import ObjectStore
+from tests.micro import micro_data, micro_experiment
+
+
+@pytest.fixture
+def experiment(store: ObjectStore) -> ExperimentConfig:
+    return micro_experiment(store.config, micro_data(store))
+
+
+def test_the_pipeline_s_task_finds_what_the_branch_did(experiment, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path))
+    ahead = run_branch(experiment)
+    assert ahead == run_node(experiment, BRANCH, {"data": run_node(experiment, "prepare", {})})
+
+    def endings(node: str) -> list[str]:
+        records = [json.loads(line) for line in (tmp_path / f"{node}.jsonl").read_text().splitlines()]
+        return [record["status"] for record in records if record["kind"] == "end"]
+
+    assert endings(BRANCH) == ["done", "cached"]
+    assert endings("prepare") == ["cached"]  # what the branch itself did of it is nobody's news
+
+
+def test_a_run_that_breaks_off_takes_the_branch_with_it(experiment, tmp_path: Path):
+    with branch_beside(experiment.model_copy(update={"side_by_side": 2}), tmp_path):
+        (child,) = [item for item in psutil.Process().children() if "ahead" in item.cmdline()]
+    assert not psutil.pid_exists(child.pid)
+
+
+def test_one_training_at_a_time_starts_nothing(experiment, tmp_path: Path):
+    with branch_beside(experiment.model_copy(update={"side_by_side": 1}), tmp_path):
+        assert not [item for item in psutil.Process().children() if "ahead" in item.cmdline()]
+    assert list(tmp_path.iterdir()) == []
