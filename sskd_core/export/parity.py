@@ -1,4 +1,4 @@
-"""Does the exported file compute what the network computes? Logit by logit, and as AP on a whole split."""
+"""Does an exported file compute what the network computes? Logit by logit, and as AP on a whole split."""
 
 from __future__ import annotations
 
@@ -14,13 +14,31 @@ from sskd_core.data.instances import encode_instance
 from sskd_core.data.preprocess import letterbox, to_pixels
 from sskd_core.data.records import ImageRecord, Instance, LabeledImage
 from sskd_core.errors import UserError
-from sskd_core.evaluation.instance_ap import instance_ap
+from sskd_core.evaluation.instance_ap import instance_ap, instance_ap_and_matches
+from sskd_core.evaluation.matches import SplitMatches
 from sskd_core.evaluation.predictions import ReadImage, predict_split
 from sskd_core.export.predictor import OnnxPredictor
 from sskd_core.models.predict import Predictor
 from sskd_core.models.protocol import SegmentationModel
 
 _BATCH = 16
+Progress = Callable[[int], None]
+"""Called after each batch with the number of images done."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The annotated images that AP is computed on.
+
+    Attributes:
+        records: its images.
+        truth: their annotations by image id.
+        read: decodes a record's image.
+    """
+
+    records: Sequence[ImageRecord]
+    truth: Mapping[str, LabeledImage]
+    read: ReadImage
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,11 @@ class Parity:
         """Absolute difference of the two APs, points."""
         return abs(self.mask_ap_pytorch - self.mask_ap_onnx)
 
+    @property
+    def mask_ap_loss(self) -> float:
+        """What the exported file loses, points; negative where it gains."""
+        return self.mask_ap_pytorch - self.mask_ap_onnx
+
     def require(self, limits: ExportConfig) -> None:
         """Compare with the limits; a difference that is not a number passes none.
 
@@ -63,40 +86,53 @@ class Parity:
             )
 
 
-def measure_parity(
+@dataclass(frozen=True)
+class Compared:
+    """One exported file beside the network.
+
+    Attributes:
+        parity: how they differ.
+        found: the file's instances by image id.
+        matches: which of them are right.
+    """
+
+    parity: Parity
+    found: dict[str, list[Instance]]
+    matches: SplitMatches
+
+
+def network_ap(model: SegmentationModel, split: Split, progress: Progress) -> float:
+    """Return the mask AP of the network itself, in eval mode, on the CPU."""
+    found = predict_split(Predictor(model).predict, split.records, split.read, _BATCH, progress)
+    return instance_ap(split.truth, found, model.classes).mask_ap
+
+
+def compare(
     model: SegmentationModel,
+    mask_ap: float,
     exported: OnnxPredictor,
-    records: Sequence[ImageRecord],
-    truth: Mapping[str, LabeledImage],
-    read: ReadImage,
+    split: Split,
     logit_images: int,
-    progress: Callable[[int, int], None],
-) -> Parity:
-    """Run both on real images.
+    progress: Progress,
+) -> Compared:
+    """Run an exported file on real images.
 
     Args:
         model: in eval mode, on the CPU.
+        mask_ap: of the model on the split, from `network_ap`.
         exported: the file.
-        records: images of the split that AP is computed on.
-        truth: their annotations.
-        read: decodes a record's image.
-        logit_images: how many of them, from the first, have their logits compared.
-        progress: called with (predictions done, predictions in all); there are two an image.
+        split: what AP is computed on.
+        logit_images: how many of its images, from the first, have their logits compared.
+        progress: see `Progress`.
     """
 
-    def predict_exported(images: list[NDArray[np.uint8]]) -> list[list[Instance]]:
+    def predict(images: list[NDArray[np.uint8]]) -> list[list[Instance]]:
         return [[encode_instance(item) for item in found] for found in exported.predict(images)]
 
-    images, total = len(records), 2 * len(records)
-    masks, classes = _logit_differences(model, exported, records[:logit_images], read)
-    by_torch = predict_split(Predictor(model).predict, records, read, _BATCH, lambda done: progress(done, total))
-    by_onnx = predict_split(predict_exported, records, read, _BATCH, lambda done: progress(images + done, total))
-    return Parity(
-        masks,
-        classes,
-        instance_ap(truth, by_torch, model.classes).mask_ap,
-        instance_ap(truth, by_onnx, model.classes).mask_ap,
-    )
+    masks, classes = _logit_differences(model, exported, split.records[:logit_images], split.read)
+    found = predict_split(predict, split.records, split.read, _BATCH, progress)
+    figures, matches = instance_ap_and_matches(split.truth, found, model.classes)
+    return Compared(Parity(masks, classes, mask_ap, figures.mask_ap), found, matches)
 
 
 @torch.inference_mode()

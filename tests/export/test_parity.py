@@ -10,7 +10,7 @@ from engine_fixtures import Rectangles
 
 from sskd_core.config.finish import ExportConfig
 from sskd_core.errors import UserError
-from sskd_core.export.parity import Parity, measure_parity
+from sskd_core.export.parity import Compared, Parity, Split, compare, network_ap
 from sskd_core.export.predictor import OnnxPredictor
 from sskd_core.models.protocol import SegmentationModel
 
@@ -19,30 +19,30 @@ PARITY = Parity(1e-4, 1e-5, 40.0, 40.05)
 LIMITS = ExportConfig(max_logit_difference=1e-2, max_ap_difference=0.1)
 
 
-def measure(model: SegmentationModel, exported: Path, images: int = 3) -> tuple[Parity, list[tuple[int, int]]]:
-    told: list[tuple[int, int]] = []
+def measure(model: SegmentationModel, exported: Path, images: int = 3) -> tuple[Compared, list[int]]:
+    told: list[int] = []
     data, predictor = Rectangles(IMAGES), OnnxPredictor(exported, threads=1)
-
-    def tell(done: int, total: int) -> None:
-        told.append((done, total))
-
-    return measure_parity(model, predictor, data.records(), data.truth(), data.read, images, tell), told
+    split = Split(data.records(), data.truth(), data.read)
+    mask_ap = network_ap(model, split, told.append)
+    return compare(model, mask_ap, predictor, split, images, told.append), told
 
 
 def test_an_exported_student_agrees_with_its_network(student: SegmentationModel, exported: Path) -> None:
-    found, told = measure(student, exported)
+    compared, told = measure(student, exported)
+    found = compared.parity
     assert found.max_mask_logit_difference < 1e-4
     assert found.max_class_logit_difference < 1e-4
     assert found.mask_ap_difference < 0.1
     found.require(LIMITS)
-    assert told == [(16, 40), (20, 40), (36, 40), (40, 40)]
+    assert told == [16, 20, 16, 20]
+    assert set(compared.found) == set(compared.matches) == {str(index) for index in range(IMAGES)}
 
 
 def test_a_file_of_other_weights_is_found_out(student: SegmentationModel, exported: Path) -> None:
     other = copy.deepcopy(student)
     with torch.no_grad():
         other.class_head.bias += 0.5
-    found, _ = measure(other, exported, images=17)
+    found = measure(other, exported, images=17)[0].parity
     assert found.max_class_logit_difference == pytest.approx(0.5, abs=1e-3)
     with pytest.raises(UserError, match=r"class logits differ from PyTorch's by 5.00e-01"):
         found.require(LIMITS)
@@ -52,10 +52,15 @@ def test_nan_logits_are_found_out(student: SegmentationModel, exported: Path) ->
     broken = copy.deepcopy(student)
     with torch.no_grad():
         broken.class_head.bias[0] = math.nan
-    found, _ = measure(broken, exported)
+    found = measure(broken, exported)[0].parity
     assert math.isnan(found.max_class_logit_difference)
     with pytest.raises(UserError, match="class logits differ from PyTorch's by nan"):
         found.require(LIMITS)
+
+
+def test_a_gain_is_a_difference_and_no_loss() -> None:
+    better = Parity(0.0, 0.0, 40.0, 41.0)
+    assert (better.mask_ap_difference, better.mask_ap_loss) == (1.0, -1.0)
 
 
 @pytest.mark.parametrize(
