@@ -57,18 +57,18 @@ class Source(Protocol):
         ...
 
 
-def open_source(location: str, store: ObjectStore) -> Source:
+def open_source(location: str, store: ObjectStore | None) -> Source:
     """Open a folder, a prefix or a single file.
 
     Args:
         location: local path, `file://` or `s3://` URI; an `s3://` one must lie below the store's root or read roots.
-        store: reads `s3://` locations.
+        store: reads `s3://` locations; None where only local ones are meant.
 
     Raises:
         DataError: a local path that does not exist, or an unknown kind of URI.
         StorageError: an `s3://` URI outside the allowed prefixes, or a store that cannot be reached.
     """
-    if location.startswith(SCHEME):
+    if location.startswith(SCHEME) and store is not None:
         return _open_prefix(location, store)
     path = _local_path(location)
     if path.is_dir():
