@@ -95,14 +95,30 @@ def check_devices() -> Check:
     name = "devices"
     try:
         import torch
+    except ModuleNotFoundError as error:
+        return _predictor_only(name) if error.name == "torch" else _broken_torch(name, error)
     except (ImportError, OSError) as error:
-        reason = " ".join(str(error).split())
-        return Check(name, False, f"torch cannot be imported: {reason}", "install the package again: pip install sskd")
+        return _broken_torch(name, error)
     if torch.cuda.is_available():
         found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
         listed = ", ".join(f"{item.name} ({item.total_memory / _GIB:.0f} GiB)" for item in found)
         return Check(name, True, f"{listed}; torch {torch.__version__}")
     return Check(name, True, f"CPU with {torch.get_num_threads()} threads, no CUDA device; torch {torch.__version__}")
+
+
+def _broken_torch(name: str, error: Exception) -> Check:
+    reason = " ".join(str(error).split())
+    return Check(name, False, f"torch cannot be imported: {reason}", "install the package again: pip install sskd")
+
+
+def _predictor_only(name: str) -> Check:
+    """Name what predictions run on where torch is left out on purpose."""
+    try:
+        import onnxruntime
+    except (ImportError, OSError) as error:
+        return _broken_torch(name, error)
+    providers = ", ".join(onnxruntime.get_available_providers())
+    return Check(name, True, f"no torch, so for predictions only: onnxruntime {onnxruntime.__version__} on {providers}")
 
 
 def _steps(store: ObjectStore, uri: str) -> list[tuple[str, Callable[[], str]]]:

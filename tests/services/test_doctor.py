@@ -101,8 +101,15 @@ class TestDevices:
         assert check.ok
         assert "torch" in check.detail
 
-    def test_without_torch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_torch_it_is_a_predictor(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "torch", None)
+        check = check_devices()
+        assert check.ok
+        assert "for predictions only: onnxruntime" in check.detail
+
+    def test_without_either_it_is_broken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "torch", None)
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
         check = check_devices()
         assert not check.ok
         assert "pip install sskd" in check.advice

@@ -1,0 +1,60 @@
+# All stages on NVIDIA GPUs, with detectron2.
+#   docker build -f docker/train.Dockerfile -t sskd-train .
+# BASE is any image with Python 3.11 or newer and its venv module: torch brings its CUDA libraries, the node its driver.
+# BUILD_BASE has Python of the same version, a C++ compiler, git and the CUDA toolkit of that torch, to build detectron2.
+ARG BASE=python:3.11-slim-bookworm
+ARG BUILD_BASE=nvidia/cuda:13.0.3-devel-ubuntu24.04
+
+FROM ${BASE} AS build
+# An index of one's own; unset takes pip's.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+COPY constraints.txt ./
+RUN python3 -m venv /opt/sskd && \
+    /opt/sskd/bin/pip install --constraint constraints.txt torch torchvision
+COPY . .
+RUN ["/opt/sskd/bin/pip", "install", "--constraint", "constraints.txt", "."]
+
+FROM ${BUILD_BASE} AS detectron2
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+# A commit, because there has been no release for years.
+ARG DETECTRON2_REPOSITORY=https://github.com/facebookresearch/detectron2.git
+ARG DETECTRON2_COMMIT=02b5c4e295e990042a714712c21dc79b731e8833
+# Compute capabilities that its operators are built for.
+ARG TORCH_CUDA_ARCH_LIST="8.0;8.6;8.9;9.0;10.0"
+ENV FORCE_CUDA=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+COPY constraints.txt ./
+RUN python3 -m venv /opt/build && \
+    /opt/build/bin/pip install --constraint constraints.txt torch torchvision 'setuptools<81' wheel ninja && \
+    /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels \
+    "detectron2 @ git+${DETECTRON2_REPOSITORY}@${DETECTRON2_COMMIT}"
+
+FROM build AS complete
+COPY --from=detectron2 /wheels /wheels
+# setuptools, because detectron2 imports its pkg_resources when it runs.
+RUN /opt/sskd/bin/pip install --constraint constraints.txt 'setuptools<81' /wheels/*.whl
+
+FROM ${BASE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="sskd-train" \
+      org.opencontainers.image.description="Stages of the sskd pipeline on NVIDIA GPUs" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=complete /opt/sskd /opt/sskd
+# Any UID may run it, with a root file system that is read-only: /tmp and /dev/shm are all that is written.
+ENV PATH=/opt/sskd/bin:/usr/local/bin:/usr/bin:/bin \
+    HOME=/tmp USER=sskd XDG_CACHE_HOME=/tmp/.cache HF_HOME=/tmp/huggingface MPLCONFIGDIR=/tmp/matplotlib \
+    TORCHINDUCTOR_CACHE_DIR=/tmp/torchinductor SSKD_STATE_DIR=/tmp/sskd \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /tmp
+USER 65532:65532
+# A pipeline's task starts `python3 -m components.execute`; no shell in between, so that SIGTERM reaches the stage.
+ENTRYPOINT ["sskd"]
+CMD ["--help"]
