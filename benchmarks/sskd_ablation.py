@@ -44,8 +44,14 @@ BUDGET = (
     "stages.train_supervised.iterations=550",
     "stages.distill.iterations=500",
     "stages.refine.iterations=50",
+    *(
+        f"stages.{name}.{setting}"
+        for name in ("adapt_teacher", "self_train_teacher", "distill")
+        # Maps of 6 x 8 cells: of the coarsest ones a cell is as large as an object.
+        for setting in ("lambda_pxl=0.1", "contrast.feature_level=2")
+    ),
 )
-"""The same for every row: half of the demo's student, so that a row takes minutes."""
+"""The same for every row: half of the demo's student, so that a row takes minutes, and the whole objective."""
 _NO_PXL = "stages.{}.lambda_pxl=0"
 _PLAIN_ADAPT, _PLAIN_SELF, _PLAIN_DISTILL = (
     _NO_PXL.format(name) for name in ("adapt_teacher", "self_train_teacher", "distill")
@@ -93,7 +99,13 @@ ROWS = (
     Row("teacher's terms", "+ L_semi", "self_train_teacher", 29.7, (_PLAIN_ADAPT, _PLAIN_SELF)),
     Row("teacher's terms", "+ both", "self_train_teacher", 30.5),
     Row("student's terms", "L_sup", "train_supervised", 21.1),
-    Row("student's terms", "+ L_pxl", "train_supervised", 27.5, ("stages.train_supervised.lambda_pxl=0.1",)),
+    Row(
+        "student's terms",
+        "+ L_pxl",
+        "train_supervised",
+        27.5,
+        ("stages.train_supervised.lambda_pxl=0.1", "stages.train_supervised.contrast.feature_level=2"),
+    ),
     Row("student's terms", "+ L_semi", "distill", 30.7, (_PLAIN_DISTILL,)),
     Row("student's terms", "+ both", "distill", 32.2),
     Row("stages", "all", "refine", 33.9),
