@@ -22,6 +22,9 @@ from tests.micro import micro_data, micro_experiment
 ROOT = Path(__file__).parents[2]
 UID = 12345
 TIMEOUT = 5400
+PACKAGES = "python3,python3-venv,ca-certificates"
+ROOT_VARIABLE = "SSKD_TEST_ROOT_FILES"
+"""A folder that holds such a root file system already, to save making one."""
 MISSING = [name for name in ("buildah", "debootstrap") if shutil.which(name) is None]
 pytestmark = [
     pytest.mark.slow,
@@ -77,19 +80,21 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
 @pytest.fixture(scope="module")
 def base(builder: Builder) -> str:
     """A root file system of Debian with Python, as the base image."""
-    system = builder.folder / "debian"
-    packages = "python3,python3-venv,ca-certificates"
-    done = subprocess.run(
-        ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(system)],
-        capture_output=True, text=True, timeout=TIMEOUT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:]
+    given = os.environ.get(ROOT_VARIABLE)
+    system = Path(given) if given else debian(builder.folder / "debian")
     container = builder("from", "scratch").stdout.strip()
     builder("copy", container, str(system), "/")
     builder("commit", container, "localhost/base:test")
     builder("rm", container)
-    shutil.rmtree(system)
     return "localhost/base:test"
+
+
+def debian(folder: Path) -> Path:
+    """Make a root file system, which takes minutes."""
+    command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    assert done.returncode == 0, done.stdout[-2000:]
+    return folder
 
 
 @pytest.fixture
