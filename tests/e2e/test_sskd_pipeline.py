@@ -22,10 +22,13 @@ import psutil
 import pytest
 import yaml
 
+from sskd_core.config.experiment import NODES
 from sskd_core.config.loading import read_mapping
 from sskd_core.config.storage import StorageConfig
 from sskd_core.data.demo import DemoSizes, write_demo_dataset
 from sskd_core.reporting.results import Results
+from sskd_core.stages.configure import configure
+from sskd_core.stages.finished import finished_nodes
 from sskd_core.storage.manifest import Manifest
 from sskd_core.storage.store import ObjectStore
 from tests.micro import FILE
@@ -51,6 +54,10 @@ class Site:
         return subprocess.run(
             self.command(*arguments), capture_output=True, text=True, timeout=PATIENCE, cwd=self.folder
         )
+
+    def sskd_anywhere(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command that keeps no state."""
+        return subprocess.run([SSKD, *arguments], capture_output=True, text=True, timeout=PATIENCE, cwd=self.folder)
 
     def start(self) -> subprocess.Popen[str]:
         command = self.command("run", "mine.yaml", "--json")
@@ -142,6 +149,18 @@ def test_a_second_run_does_no_work_and_says_the_same(site: Site):
     assert answer == before
     for node in answer["stages"]:
         assert site.progress(node)[-1]["status"] == "cached", node
+
+
+def test_the_compiled_pipeline_would_call_the_same_stages(site: Site):
+    """The form of the compiled file, checked as its first task does, leads to the very results of the local run."""
+    done = site.sskd_anywhere("compile", "mine.yaml", "-o", "compiled.yaml", "--allow-tag")
+    assert done.returncode == 0, done.stderr
+    document = next(yaml.safe_load_all((site.folder / "compiled.yaml").read_text(encoding="utf-8")))
+    fields = document["root"]["inputDefinitions"]["parameters"]
+    experiment = configure({name: field["defaultValue"] for name, field in fields.items()}, "cluster", {}, check=False)
+    found = finished_nodes(experiment, site.store)
+    assert list(found) == [node.name for node in NODES]
+    assert all(found[node.name] == site.manifest(node.name) for node in NODES)
 
 
 def test_the_champion_predicts_from_the_registry(site: Site):
