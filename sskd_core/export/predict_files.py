@@ -92,9 +92,10 @@ def predict_files(
     """
     chosen = options or PredictOptions()
     predictor = open_predictor(model)
+    problems: list[str] = []
     with _all_or_nothing(output) as scratch:
         writer = _Writer(scratch, output, {item.file.location for item in inputs}, predictor.classes, chosen)
-        pictures = _readable(inputs, chosen.frame_step, problems := [])
+        pictures = _readable(inputs, chosen.frame_step, problems)
         while batch := list(itertools.islice(pictures, chosen.batch)):
             images = [picture.pixels for picture in batch]
             found = find_regions(predictor, images, chosen.score_threshold, _MAX_INSTANCES)

@@ -32,7 +32,7 @@ def read_frames(data: bytes, where: str, step: int) -> Iterator[tuple[int, NDArr
             f"{where}: reading a video needs PyAV; pip install 'sskd[video]', or give its frames as images"
         ) from None
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), "r") as container:
             if not container.streams.video:
                 raise DataError(f"{where}: holds no video stream; replace or remove it")
             for number, frame in enumerate(container.decode(video=0)):
