@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from PIL import Image
 
 from sskd_core.config.experiment import NODES
+from sskd_core.evaluation.instance_ap import InstanceAP
 from sskd_core.evaluation.matches import ClassMatches, encode_matches
-from sskd_core.storage.digest import digest_json
+from sskd_core.export.contract import Contract
+from sskd_core.export.latency import Latency
+from sskd_core.export.parity import Parity
+from sskd_core.export.table import describe, rows
+from sskd_core.storage.digest import canonical_json, digest_json
 from sskd_core.storage.manifest import MEDIA_TYPE, InputRef, Manifest, ObjectRef
 from sskd_core.storage.store import ObjectStore
 
 CLASSES = ["disc", "box"]
-MODEL = {"family": "mask2former", "weights": "builtin:base", "encoder_weights": None, "weights_digest": None}
+MODEL = {
+    "family": "mask2former",
+    "weights": "builtin:base",
+    "encoder_weights": None,
+    "weights_digest": None,
+    "input": {"height": 32, "width": 64},
+}
+TRAIN = {"strategy": "supervised", "iterations": 100, "labeled_batch": 8, "unlabeled_batch": 0}
+EVALUATOR = "hotcoco 1.3.0"
+PARITY = Parity(1e-5, 2e-6, 40.0, 39.99)
 TEST_IMAGES = 100
 COUNTS = {"unlabeled": {"images": 60}, "labeled": {"images": 4}, "val": {"images": 2}, "test": {"images": 2}}
 
@@ -40,7 +56,26 @@ def tiny_onnx(scale: float = 2.0) -> bytes:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
+    helper.set_model_props(model, Contract(CLASSES, ["#ff0000", "#00ff00"], 1, 1, [0.0] * 3, [1.0] * 3).to_metadata())
     return bytes(model.SerializeToString())
+
+
+def evaluation_document(refined: float, supervised: float) -> bytes:
+    """Return the `evaluation` output with the figures of two students."""
+
+    def figures(mask_ap: float) -> dict[str, Any]:
+        per_class = {"disc": mask_ap + 5, "box": mask_ap - 5}
+        return {**InstanceAP(mask_ap, 60.0, 35.0, per_class, EVALUATOR, 2).to_dict(), "parameters": 830_000}
+
+    models = {"refined_student": figures(refined), "supervised_student": figures(supervised)}
+    return canonical_json({"split": "test", "evaluator": EVALUATOR, "models": models})
+
+
+def failure_picture() -> bytes:
+    """Return a small PNG."""
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 4), (200, 30, 30)).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def pixels() -> np.ndarray:
@@ -89,8 +124,10 @@ class FinishedPipeline:
         return {key: self.manifests[source] for key, source in NODES[-1].inputs.items()}
 
     def _details(self, refined: float, supervised: float) -> dict[str, dict[str, Any]]:
-        teacher = {"config": {"model": {**MODEL, "licence": "Apache-2.0"}, "seed": 0}, "licences": ["Apache-2.0"]}
-        student = {"config": {"model": {**MODEL, "licence": "MIT"}, "seed": 0}, "facts": {"classes": CLASSES}}
+        trained = {"metrics": {"val_mask_ap": 33.0}, "facts": {"classes": CLASSES, "device": "cpu", "seconds": 90.0}}
+        teacher = {"config": {"model": {**MODEL, "licence": "Apache-2.0"}, "train": TRAIN, "seed": 0}, **trained}
+        teacher |= {"licences": ["Apache-2.0"]}
+        student = {"config": {"model": {**MODEL, "licence": "MIT"}, "train": TRAIN, "seed": 0}, **trained}
         labels = {"facts": {"shards": 3}, "metrics": {"instances": 120.0, "empty_rate": 0.1, "class_drift": 0.2}}
         digests = {split: digest_json(split) for split in COUNTS}
         return {
@@ -106,8 +143,11 @@ class FinishedPipeline:
             "refine": student,
             "evaluate": {
                 "metrics": {"refined_student/mask_ap": refined, "supervised_student/mask_ap": supervised},
-                "facts": {"split": "test", "evaluator": "hotcoco 1.3.0"},
-                "files": {"matches/refined_student": found_on(refined)},
+                "facts": {"split": "test", "evaluator": EVALUATOR, "images": TEST_IMAGES, "device": "cpu"},
+                "files": {
+                    "matches/refined_student": found_on(refined),
+                    "evaluation": evaluation_document(refined, supervised),
+                },
             },
             "export_onnx": {
                 "config": {"max_ap_difference": 0.1},
@@ -117,8 +157,17 @@ class FinishedPipeline:
                     "fp32/latency_ms_p50": 12.0,
                     "fp32/bytes": 3e6,
                 },
-                "facts": {"provider": "CPUExecutionProvider"},
-                "files": {"onnx": tiny_onnx()},
+                "facts": {
+                    "provider": "CPUExecutionProvider",
+                    "processor": "x86_64",
+                    "onnxruntime": "1.31.1",
+                    "classes": CLASSES,
+                    "parameters": 830_000,
+                    "split": "test",
+                    "variants": rows([describe("fp32", 3_000_000, PARITY, Latency(12.0, 15.0), 0.5)]),
+                    "failures": [{"output": "failures/00", "image_id": "a|b.png", "f1": 0.25, "missed": 2, "wrong": 1}],
+                },
+                "files": {"onnx": tiny_onnx(), "failures/00": failure_picture()},
             },
         }
 

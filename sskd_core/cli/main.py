@@ -14,8 +14,8 @@ from typing import Any
 
 import typer
 
-from sskd_core.cli import compile as compile_command
 from sskd_core.cli import (
+    card,
     describe,
     doctor,
     labels,
@@ -30,6 +30,7 @@ from sskd_core.cli import (
     stage,
     submit,
 )
+from sskd_core.cli import compile as compile_command
 from sskd_core.errors import DataError, Interrupted, SskdError, UserError
 
 _PANELS: dict[str, dict[str, Callable[..., Any]]] = {
@@ -40,6 +41,7 @@ _PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "doctor": doctor.doctor,
         "predict": predict.predict,
         "lineage": lineage.lineage,
+        "card": card.card,
     },
     "Deploy": {"compile": compile_command.compile_, "submit": submit.submit},
 }

@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sskd_core.config.base import validate
 from sskd_core.config.finish import RegisterConfig
 from sskd_core.config.tracking import TrackingConfig
+from sskd_core.errors import UserError
+from sskd_core.export.mlflow_model import ONNX_FILE, write_mlflow_model
+from sskd_core.reporting.card import render_card
 from sskd_core.stages.contract import StageContext, StageResult
 from sskd_core.storage.digest import canonical_json
 from sskd_core.storage.manifest import InputRef, Manifest, ObjectRef
@@ -22,16 +25,14 @@ from sskd_core.storage.store import ObjectStore
 from sskd_core.tracking.candidate import MANIFEST_TAG, ORIGINS, candidate_of
 from sskd_core.tracking.client import configure_mlflow, connect, resolved_mode
 from sskd_core.tracking.comparison import judge
-from sskd_core.tracking.lineage import ANSWERS, answers, trace
+from sskd_core.tracking.lineage import ANSWERS, Step, answers, trace
 from sskd_core.tracking.promotion import Promotion
 from sskd_core.tracking.registry import FILE_TAG, Registration, ensure_version
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
+CARD = "card/"
+"""How the output names of the model card's files start."""
 _MODEL = "mlflow-model"
-_FILE = f"{_MODEL}/model.onnx"
-_REQUIREMENTS = ["numpy", "onnx", "onnxruntime"]
+_FILE = f"{_MODEL}/{ONNX_FILE}"
 
 
 def run(config: RegisterConfig, inputs: Mapping[str, Manifest], context: StageContext) -> StageResult:
@@ -43,15 +44,18 @@ def run(config: RegisterConfig, inputs: Mapping[str, Manifest], context: StageCo
         context: see `StageContext`.
 
     Returns:
-        Outputs `gate` (the record) and `mlflow-model/*`; facts `verdict` (the same record), `registered_model` and
-        `version` (null when tracking is off), `alias` (null unless the gate passed), `tags` (of the version).
+        Outputs `gate` (the record), `mlflow-model/*` and `card/*` (the model card); facts `verdict` (the same record),
+        `registered_model` and `version` (null when tracking is off), `alias` (null unless the gate passed), `tags` (of
+        the version).
 
     Raises:
         UserError: the registry cannot be reached or refuses.
         IntegrityError: a manifest or the ONNX file is not the one that was named.
     """
+    steps = trace([InputRef(uri=inputs[name].uri, digest=inputs[name].digest) for name in ORIGINS], context.store)
     files = _write_model(inputs["onnx"], context)
-    facts: dict[str, Any] = {"classes": inputs["student"].facts["classes"], "tags": _tags(inputs, files, context.store)}
+    card = _write_card(config.tracking.registered_model, inputs, steps, context)
+    facts: dict[str, Any] = {"classes": inputs["student"].facts["classes"], "tags": _tags(inputs, files, steps)}
     wanted = _registration(config.tracking, facts, context.prefix, context.fingerprint, context.run.run_id)
     version, record = _offer(config, context.store, wanted)
     if record is None:
@@ -67,7 +71,7 @@ def run(config: RegisterConfig, inputs: Mapping[str, Manifest], context: StageCo
         "version": version,
         "registered_model": None if version is None else wanted.name,
     }
-    return StageResult(outputs=[gate, *files], metrics=_figures(inputs), facts=facts)
+    return StageResult(outputs=[gate, *files, *card], metrics=_figures(inputs), facts=facts)
 
 
 def on_cached(manifest: Manifest, store: ObjectStore, tracking: TrackingConfig) -> None:
@@ -80,6 +84,22 @@ def on_cached(manifest: Manifest, store: ObjectStore, tracking: TrackingConfig) 
     config = validate(RegisterConfig, {**manifest.config, "tracking": tracking}, manifest.uri)
     known = manifest.facts["verdict"] if manifest.facts["version"] is not None else None
     _offer(config, store, wanted, known)
+
+
+def read_manifest(source: str | None, store: ObjectStore) -> Manifest:
+    """Return the manifest of the stage that registered a version.
+
+    Args:
+        source: of the version.
+        store: where it lies.
+
+    Raises:
+        UserError: another tool registered the version.
+        StorageError: the manifest is gone, or was never finished.
+    """
+    if source is None or not source.endswith(f"/{_MODEL}"):
+        raise UserError(f"the version's source is {source}; sskd did not register it, so it has no model card")
+    return store.manifest(f"{source.removesuffix(_MODEL)}manifest.json")
 
 
 def _registration(
@@ -121,55 +141,36 @@ def _offer(
 
 
 def _write_model(onnx: Manifest, context: StageContext) -> list[ObjectRef]:
-    """Write the ONNX file in MLflow's own folder format, so that `mlflow.onnx.load_model` and serving find it."""
+    """Write the folder that MLflow loads and serves."""
     configure_mlflow(context.store.config)
-    import mlflow.onnx
     from mlflow.models import Model
-    from onnx import load_model_from_string
 
-    network = load_model_from_string(context.store.read(onnx.output("onnx")))
     # Nothing in the folder may depend on when it is made: a twin of this stage writes the same bytes to the same place.
     description = Model(utc_time_created=onnx.created.isoformat(), model_uuid=context.fingerprint[-32:])
     folder: Path = context.workdir / _MODEL
-    mlflow.onnx.save_model(
-        network,
-        folder,
-        mlflow_model=description,
-        signature=_signature(network),
-        pip_requirements=_REQUIREMENTS,
-        save_as_external_data=False,
-    )
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return [
         context.store.upload_output(f"{_MODEL}/{name}", f"{context.prefix}/{_MODEL}/{name}", folder / name)
-        for name in names
+        for name in write_mlflow_model(context.store.read(onnx.output("onnx")), folder, description)
     ]
 
 
-def _signature(network: ModelProto) -> Any:
-    """Return MLflow's description of the tensors that go in and out."""
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema, TensorSpec
-    from onnx.helper import tensor_dtype_to_np_dtype
-
-    def schema(values: Any) -> Schema:
-        specs: list[ColSpec | TensorSpec] = []
-        for value in values:
-            tensor = value.type.tensor_type
-            shape = tuple(item.dim_value if item.HasField("dim_value") else -1 for item in tensor.shape.dim)
-            specs.append(TensorSpec(tensor_dtype_to_np_dtype(tensor.elem_type), shape, value.name))
-        return Schema(specs)
-
-    return ModelSignature(schema(network.graph.input), schema(network.graph.output))
+def _write_card(name: str, inputs: Mapping[str, Manifest], steps: list[Step], context: StageContext) -> list[ObjectRef]:
+    """Write the model card beside the model, with its pictures."""
+    card = render_card(name, inputs, steps, context.store.read)
+    files = {"card.md": (card.markdown.encode(), "text/markdown"), "card.html": (card.html.encode(), "text/html")}
+    files |= {name: (data, "image/png") for name, data in card.pictures.items()}
+    return [
+        context.store.put_output(f"{CARD}{name}", f"{context.prefix}/{CARD}{name}", data, media_type)
+        for name, (data, media_type) in files.items()
+    ]
 
 
-def _tags(inputs: Mapping[str, Manifest], files: list[ObjectRef], store: ObjectStore) -> dict[str, str]:
+def _tags(inputs: Mapping[str, Manifest], files: list[ObjectRef], steps: list[Step]) -> dict[str, str]:
     """Return all that the registry says about a version from the start: origin, figures, licences."""
     student, evaluation = inputs["student"], inputs["evaluation"]
     model = student.config["model"]
     file = next(item for item in files if item.name == _FILE)
-    origins = [InputRef(uri=inputs[name].uri, digest=inputs[name].digest) for name in ORIGINS]
-    found = answers(trace(origins, store))
+    found = answers(steps)
     return {
         **{f"{MANIFEST_TAG}{name}": f"{inputs[name].uri} {inputs[name].digest}" for name in ORIGINS},
         **{f"sskd.lineage.{name}": canonical_json(found[name]).decode() for name in ANSWERS},

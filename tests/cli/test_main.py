@@ -26,6 +26,7 @@ SURFACE = {
     "doctor": "--experiment/-e --state-dir --json",
     "predict": "MODEL IMAGES... --output/-o --score --batch --frame-step --overlays/--no-overlays --masks/--no-masks "
     "--experiment/-e --state-dir --json",
+    "card": "MODEL --output/-o --experiment/-e --state-dir",
     "lineage": "MODEL --html --experiment/-e --state-dir --json",
     "models lineage": "MODEL --html --experiment/-e --state-dir --json",
     "models list": "--experiment/-e --state-dir --json",
