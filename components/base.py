@@ -16,6 +16,25 @@ from sskd_core.config.parameters import Parameter
 IMAGE_VARIABLE = "SSKD_IMAGE"
 DEFAULT_IMAGE = "sskd:0.1.0"
 _EXECUTOR = "kfp.dsl.executor_main"
+_MEANINGS = {
+    "experiment": "The experiment as JSON text, from `configure`.",
+    "data": "Manifest of `prepare`.",
+    "student": "Manifest of the student.",
+    "teacher": "Manifest of the teacher that labels.",
+    "labels": "Manifest of the collected pseudo-labels.",
+    "adapted_teacher": "Manifest of the teacher.",
+    "supervised_student": "Manifest of the student that saw labels alone.",
+    "distilled_student": "Manifest of the distilled student.",
+    "refined_student": "Manifest of the refined student.",
+    "evaluation": "Manifest of `evaluate`.",
+    "onnx": "Manifest of `export_onnx`.",
+    "node": "Place in the pipeline: `pseudo_label` or `relabel`.",
+    "worker": "Number of this worker, from 0.",
+    "workers": "Manifests of the workers, which it waits for.",
+    "manifest": "The new manifest: a pointer to results in the object store.",
+    "metrics": "The figures of the manifest.",
+}
+"""What a parameter of this name is, in every component that does not say so itself."""
 
 
 def stage_component(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,6 +45,7 @@ def stage_component(function: Callable[..., Any]) -> Callable[..., Any]:
     if os.environ.get("_KFP_RUNTIME") == "true":
         # In a task, where KFP has no compiler to import and its executor wants the function alone.
         return function
+    _explain(function)
     image = os.environ.get(IMAGE_VARIABLE, DEFAULT_IMAGE)
     component: Any = dsl.component(function, base_image=image, install_kfp_package=False)
     container = component.component_spec.implementation.container
@@ -33,6 +53,15 @@ def stage_component(function: Callable[..., Any]) -> Callable[..., Any]:
     container.args = ["--function_to_execute", function.__name__, "--executor_input", "{{$}}"]
     made: Callable[..., Any] = component
     return made
+
+
+def _explain(function: Callable[..., Any]) -> None:
+    """Give the docstring a section on the parameters if it has none."""
+    text = inspect.getdoc(function) or ""
+    if "\nArgs:\n" not in text:
+        known = [name for name in inspect.signature(function).parameters if name in _MEANINGS]
+        lines = [f"    {name}: {_MEANINGS[name]}" for name in known]
+        function.__doc__ = "\n".join([text, "", "Args:", *lines])
 
 
 def with_form(form: Iterable[Parameter], required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

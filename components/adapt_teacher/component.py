@@ -6,20 +6,8 @@ from components.base import stage_component
 
 
 @stage_component
-def adapt_teacher(
-    experiment: str,
-    data: Input[Artifact],
-    manifest: Output[Artifact],
-    metrics: Output[Metrics],
-) -> None:
-    """Adapt the teacher to the domain on the labelled images.
-
-    Args:
-        experiment: The experiment as JSON text, from `configure`.
-        data: Manifest of `prepare`.
-        manifest: The new manifest: a pointer to results in the object store.
-        metrics: The figures of the manifest.
-    """
+def adapt_teacher(experiment: str, data: Input[Artifact], manifest: Output[Artifact], metrics: Output[Metrics]) -> None:
+    """Adapt the teacher to the domain on the labelled images."""
     from sskd_core.stages.component import run_component
 
     inputs = {"data": data.path}

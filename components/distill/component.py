@@ -13,15 +13,7 @@ def distill(
     manifest: Output[Artifact],
     metrics: Output[Metrics],
 ) -> None:
-    """Train the student on the labelled and the pseudo-labelled images.
-
-    Args:
-        experiment: The experiment as JSON text, from `configure`.
-        data: Manifest of `prepare`.
-        labels: Manifest of the collected pseudo-labels.
-        manifest: The new manifest: a pointer to results in the object store.
-        metrics: The figures of the manifest.
-    """
+    """Train the student on the labelled and the pseudo-labelled images."""
     from sskd_core.stages.component import run_component
 
     inputs = {"data": data.path, "labels": labels.path}

@@ -16,18 +16,7 @@ def evaluate(
     manifest: Output[Artifact],
     metrics: Output[Metrics],
 ) -> None:
-    """Measure every model on the split that none has seen.
-
-    Args:
-        experiment: The experiment as JSON text, from `configure`.
-        data: Manifest of `prepare`.
-        adapted_teacher: Manifest of the teacher.
-        supervised_student: Manifest of the student that saw labels alone.
-        distilled_student: Manifest of the distilled student.
-        refined_student: Manifest of the refined student.
-        manifest: The new manifest: a pointer to results in the object store.
-        metrics: The figures of the manifest.
-    """
+    """Measure every model on the split that none has seen."""
     from sskd_core.stages.component import run_component
 
     inputs = {

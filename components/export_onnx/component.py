@@ -13,15 +13,7 @@ def export_onnx(
     manifest: Output[Artifact],
     metrics: Output[Metrics],
 ) -> None:
-    """Export the student to ONNX and compare it with PyTorch.
-
-    Args:
-        experiment: The experiment as JSON text, from `configure`.
-        data: Manifest of `prepare`.
-        student: Manifest of the student.
-        manifest: The new manifest: a pointer to results in the object store.
-        metrics: The figures of the manifest.
-    """
+    """Export the student to ONNX and compare it with PyTorch."""
     from sskd_core.stages.component import run_component
 
     inputs = {"data": data.path, "student": student.path}

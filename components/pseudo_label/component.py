@@ -15,17 +15,7 @@ def pseudo_label(
     manifest: Output[Artifact],
     metrics: Output[Metrics],
 ) -> None:
-    """Label the unlabelled images that belong to one worker.
-
-    Args:
-        experiment: The experiment as JSON text, from `configure`.
-        node: Place in the pipeline: `pseudo_label` or `relabel`.
-        worker: Number of this worker, from 0.
-        data: Manifest of `prepare`.
-        teacher: Manifest of the teacher that labels.
-        manifest: The new manifest: a pointer to results in the object store.
-        metrics: The figures of the manifest.
-    """
+    """Label the unlabelled images that belong to one worker."""
     from sskd_core.stages.component import run_component
 
     inputs = {"data": data.path, "teacher": teacher.path}

@@ -13,15 +13,7 @@ def refine(
     manifest: Output[Artifact],
     metrics: Output[Metrics],
 ) -> None:
-    """Refine the distilled student on the labelled images.
-
-    Args:
-        experiment: The experiment as JSON text, from `configure`.
-        data: Manifest of `prepare`.
-        student: Manifest of the student.
-        manifest: The new manifest: a pointer to results in the object store.
-        metrics: The figures of the manifest.
-    """
+    """Refine the distilled student on the labelled images."""
     from sskd_core.stages.component import run_component
 
     inputs = {"data": data.path, "student": student.path}

@@ -13,15 +13,7 @@ def self_train_teacher(
     manifest: Output[Artifact],
     metrics: Output[Metrics],
 ) -> None:
-    """Adapt the teacher again, from its initial weights, on labels and its own pseudo-labels.
-
-    Args:
-        experiment: The experiment as JSON text, from `configure`.
-        data: Manifest of `prepare`.
-        labels: Manifest of the collected pseudo-labels.
-        manifest: The new manifest: a pointer to results in the object store.
-        metrics: The figures of the manifest.
-    """
+    """Adapt the teacher again, from its initial weights, on labels and its own pseudo-labels."""
     from sskd_core.stages.component import run_component
 
     inputs = {"data": data.path, "labels": labels.path}
