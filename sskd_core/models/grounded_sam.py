@@ -122,6 +122,9 @@ class GroundedSam(SegmentationModel):
 
     The text tower and SAM's prompt encoder are frozen; SAM's mask decoder and image encoder learn as `grounding` says.
 
+    Attributes:
+        prompts: what the detector is asked; made when the tokenizer arrives among the assets.
+
     Args:
         config: `arch` as in `GroundedSamArch`, with `grounding`.
         classes: class names.
@@ -145,7 +148,7 @@ class GroundedSam(SegmentationModel):
         self.segmenter.requires_grad_(False)
         self.segmenter.mask_decoder.requires_grad_(self.grounding.train_mask_decoder)
         self.segmenter.vision_encoder.requires_grad_(self.grounding.contrast_encoder == "segmenter")
-        self._prompts: list[Prompt] | None = None
+        self.prompts: list[Prompt] = []
         name_once(self.detector)
 
     @property
@@ -154,27 +157,13 @@ class GroundedSam(SegmentationModel):
         assert self.config.grounding is not None
         return self.config.grounding
 
-    @property
-    def prompts(self) -> list[Prompt]:
-        """What the detector is asked.
-
-        Raises:
-            ConfigError: there is no tokenizer.
-        """
-        if self._prompts is None:
-            raise ConfigError(
-                f"family grounded_sam has no {TOKENIZER}, so it cannot ask for its classes; set grounding.detector and "
-                "grounding.segmenter, or weights of an adapted teacher"
-            )
-        return self._prompts
-
     def use_assets(self, files: Mapping[str, bytes], where: str) -> None:
         """Take the tokenizer and make the prompts; see `SegmentationModel.use_assets`."""
         if TOKENIZER in files:
             self.assets = {TOKENIZER: files[TOKENIZER]}
             network = self.detector.config
             tokenizer = PhraseTokenizer(files[TOKENIZER], where, network.text_config.vocab_size)
-            self._prompts = make_prompts(self.classes, self.grounding.phrases, tokenizer, network.max_text_len)
+            self.prompts = make_prompts(self.classes, self.grounding.phrases, tokenizer, network.max_text_len)
 
     def forward(self, pixels: Tensor) -> GroundedOutput:
         """Predict; see `SegmentationModel.forward`."""
@@ -198,7 +187,16 @@ class GroundedSam(SegmentationModel):
         return self
 
     def ask(self, pixels: Tensor, pixel_mask: Tensor) -> list[PromptOutput]:
-        """Run the detector; see `grounding_detector.ask`."""
+        """Run the detector; see `grounding_detector.ask`.
+
+        Raises:
+            ConfigError: there was no tokenizer to make prompts with.
+        """
+        if not self.prompts:
+            raise ConfigError(
+                f"family grounded_sam has no {TOKENIZER}, so it cannot ask for its classes; set grounding.detector and "
+                "grounding.segmenter, or weights of an adapted teacher"
+            )
         return ask(self.detector, pixels, pixel_mask, self.prompts)
 
     def encode_for_sam(self, pixels: Tensor) -> SamFeatures:

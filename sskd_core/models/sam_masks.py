@@ -18,24 +18,6 @@ from sskd_core.models.architecture import explained
 BOXES_AT_ONCE = 32
 """The decoder widens the image's features for each box: 32 boxes take about 2 GB of them at S = 1024."""
 
-LARGE: dict[str, Any] = {
-    "vision_config": {
-        "model_type": "sam2_vision_model",
-        "backbone_config": {
-            "model_type": "sam2_hiera_det_model",
-            "hidden_size": 144,
-            "num_attention_heads": 2,
-            "blocks_per_stage": [2, 6, 36, 4],
-            "embed_dim_per_stage": [144, 288, 576, 1152],
-            "num_attention_heads_per_stage": [2, 4, 8, 16],
-            "window_size_per_stage": [8, 4, 16, 8],
-            "global_attention_blocks": [23, 33, 43],
-        },
-        "backbone_channel_list": [1152, 576, 288, 144],
-    }
-}
-"""The architecture of SAM 2.1-L where it differs from the defaults of `transformers`."""
-
 
 @dataclass
 class SamFeatures:
@@ -54,14 +36,41 @@ class SamFeatures:
         return SamFeatures([item[part] for item in self.levels], [item[part] for item in self.pyramid])
 
 
+def sam_large(side: int = 1024) -> dict[str, Any]:
+    """Return the architecture of SAM 2.1-L where it differs from the defaults of `transformers`.
+
+    Args:
+        side: S, a multiple of 32; the weights are the same for all.
+    """
+    return {
+        "vision_config": {
+            "model_type": "sam2_vision_model",
+            "backbone_config": {
+                "model_type": "sam2_hiera_det_model",
+                "image_size": [side, side],
+                "hidden_size": 144,
+                "num_attention_heads": 2,
+                "blocks_per_stage": [2, 6, 36, 4],
+                "embed_dim_per_stage": [144, 288, 576, 1152],
+                "num_attention_heads_per_stage": [2, 4, 8, 16],
+                "window_size_per_stage": [8, 4, 16, 8],
+                "global_attention_blocks": [23, 33, 43],
+            },
+            "backbone_channel_list": [1152, 576, 288, 144],
+            "backbone_feature_sizes": [[side // stride] * 2 for stride in (4, 8, 16)],
+        },
+        "prompt_encoder_config": {"image_size": side},
+    }
+
+
 def build_sam(arch: dict[str, Any]) -> Any:
-    """Build the network with random values; keys that are missing are those of SAM 2.1-L.
+    """Build the network with random values; an empty `arch` is that of SAM 2.1-L.
 
     Raises:
         ConfigError: the architecture is not one of SAM 2.
     """
     with explained("family grounded_sam, segmenter"):
-        return Sam2Model(Sam2Config(**(arch or LARGE)))
+        return Sam2Model(Sam2Config(**(arch or sam_large())))
 
 
 def input_side(network: Any) -> int:

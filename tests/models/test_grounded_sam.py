@@ -200,6 +200,7 @@ def test_the_real_size_is_that_of_the_paper():
     config = ModelConfig(family="grounded_sam", grounding={}, input=InputConfig(height=800, width=1333))
     with torch.device("meta"):
         model = construct(config, ["thing"] * 8, seed=0)
+    assert model.segmenter.prompt_encoder.input_image_size == 1024
     counts = {name: sum(item.numel() for item in part.parameters()) for name, part in model.named_children()}
     assert sum(counts.values()) == pytest.approx(568e6, rel=0.05)
     assert counts["segmenter"] == pytest.approx(224.4e6, rel=0.05)

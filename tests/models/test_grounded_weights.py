@@ -12,6 +12,7 @@ from engine_fixtures import CLASSES, delivered
 from grounding_fixtures import SEGMENTER, SIZE, grounded_config, save_detector, tiny_teacher
 from safetensors.torch import load_file, save_file
 from transformers import MMGroundingDinoForObjectDetection, Sam2Model, Sam2VideoConfig, Sam2VideoModel
+from transformers.models.sam2_video.configuration_sam2_video import Sam2VideoMaskDecoderConfig
 
 from sskd_core.config.base import validate
 from sskd_core.config.experiment import ExperimentConfig
@@ -74,7 +75,9 @@ def test_a_sam_for_video_gives_its_image_part(teacher_parts, tmp_path):
     """As the official checkpoints are published."""
     torch.manual_seed(0)
     small = {"memory_attention_hidden_size": 32, "memory_attention_num_layers": 1, "memory_encoder_hidden_size": 32}
-    video = Sam2VideoModel(Sam2VideoConfig(**SEGMENTER, **small, image_size=64, memory_encoder_output_channels=16))
+    # An object, because one release reads a mapping as the settings of another part.
+    parts = SEGMENTER | {"mask_decoder_config": Sam2VideoMaskDecoderConfig(**SEGMENTER["mask_decoder_config"])}
+    video = Sam2VideoModel(Sam2VideoConfig(**parts, **small, image_size=64, memory_encoder_output_channels=16))
     video.save_pretrained(tmp_path)
     teacher = tiny_teacher(teacher_parts[0], tmp_path)
     official = video.state_dict()
