@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -71,6 +72,7 @@ def write_variant(
     if refused:
         raise UserError(f"the {precision} variant is not portable: its graph holds {', '.join(refused)}; leave it out")
     graph.ClearField("doc_string")
+    onnx.checker.check_model(graph)
     save(graph, target, replace(contract, precision=precision))
 
 
@@ -80,7 +82,9 @@ def _float16(source: Path, target: Path, calibration: Iterable[NDArray[np.float3
     nodes = {tuple(node.output): node for node in graph.graph.node}
     del graph.graph.node[:]
     graph.graph.node.extend(nodes.values())
-    onnx.save_model(graph, target)
+    ordered = ONNXModel(graph)
+    ordered.topological_sort()
+    onnx.save_model(ordered.model, target)
 
 
 def _int8_dynamic(source: Path, target: Path, calibration: Iterable[NDArray[np.float32]]) -> None:
