@@ -23,6 +23,7 @@ from sskd_core.cli import (
     models,
     predict,
     pretrain,
+    retrain,
     run,
     runs,
     schema,
@@ -34,7 +35,13 @@ from sskd_core.cli import compile as compile_command
 from sskd_core.errors import DataError, Interrupted, SskdError, UserError
 
 _PANELS: dict[str, dict[str, Callable[..., Any]]] = {
-    "Run": {"demo": run.demo, "run": run.run, "stage": stage.stage, "pretrain": pretrain.pretrain},
+    "Run": {
+        "demo": run.demo,
+        "run": run.run,
+        "retrain": retrain.retrain,
+        "stage": stage.stage,
+        "pretrain": pretrain.pretrain,
+    },
     "Look": {
         "describe": describe.describe,
         "schema": schema.schema,

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from sskd_core.config.base import StrictModel
+from sskd_core.config.reference import InputRef
 
 Location = Annotated[str, Field(min_length=1, description="a local path, file:// or s3:// URI")]
 
@@ -16,6 +17,19 @@ class LabeledSource(StrictModel):
 
     annotations: Location
     images: Location
+
+
+class AddedData(StrictModel):
+    """What comes to a data set that is there already; nothing of that is read again."""
+
+    images: InputRef | None = Field(None, description="index of the new unlabelled images, as a scan has found them")
+    labeled: list[LabeledSource] = Field(default_factory=list, description="joins the labelled images")
+    test: LabeledSource | None = Field(None, description="takes the place of the test split")
+
+    def annotated(self) -> dict[str, LabeledSource]:
+        """Return the annotated sources by their configuration key."""
+        found = {f"data.added.labeled[{number}]": source for number, source in enumerate(self.labeled)}
+        return found if self.test is None else {**found, "data.added.test": self.test}
 
 
 class DataConfig(StrictModel):
@@ -40,6 +54,7 @@ class DataConfig(StrictModel):
     sources_digest: str | None = Field(
         None, pattern=r"^sha256:[0-9a-f]{64}$", description="of what the sources hold; a run pins it when it starts"
     )
+    added: AddedData | None = Field(None, description="set by a retrain, for the data set that it goes on from")
 
 
 class PrepareConfig(StrictModel):

@@ -17,6 +17,7 @@ from sskd_core.config.finish import EvaluateConfig, ExportConfig, RegisterConfig
 from sskd_core.config.gate import GateConfig
 from sskd_core.config.label import PseudoLabelConfig, PseudoLabelStageConfig
 from sskd_core.config.model import ModelConfig
+from sskd_core.config.retrain import RetrainConfig, TakeOver
 from sskd_core.config.storage import StorageConfig
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.config.train import TrainConfig, TrainStageConfig
@@ -115,6 +116,8 @@ class ExperimentConfig(StrictModel):
         1, ge=1, le=2, description="trainings at once where one machine runs all: 2 trains the baseline beside the rest"
     )
     threads: Runtime[int | None] = Field(None, ge=1, description="CPU threads a stage; null for all cores")
+    retrain: Runtime[RetrainConfig] = Field(default_factory=RetrainConfig)
+    takes_over: TakeOver | None = Field(None, description="set by a retrain: what stands from the champion's run")
 
     @model_validator(mode="after")
     def _refined_by_annotations_alone(self) -> ExperimentConfig:

@@ -204,6 +204,9 @@ def _with_absolute_paths(experiment: ExperimentConfig) -> ExperimentConfig:
         if data[name] is not None:
             data[name] = {key: _absolute(location) for key, location in data[name].items()}
     data["unlabeled"] = [_absolute(location) for location in data["unlabeled"]]
+    for source in [] if data["added"] is None else [*data["added"]["labeled"], data["added"]["test"]]:
+        if source is not None:
+            source |= {key: _absolute(location) for key, location in source.items()}
     return experiment.model_copy(update={"data": type(experiment.data).model_validate(data)})
 
 
@@ -211,6 +214,7 @@ def _with_declared_roots(experiment: ExperimentConfig) -> ExperimentConfig:
     """Let the store read what the experiment names: data and weights need not be listed a second time."""
     data = experiment.data
     sources = [source for source in (data.labeled, data.val, data.test) if source is not None]
+    sources += [] if data.added is None else data.added.annotated().values()
     named = [location for source in sources for location in (source.annotations, source.images)] + data.unlabeled
     weights = [model.weights or model.encoder_weights for model in (experiment.teacher, experiment.student)]
     named += [location for location in weights if location]

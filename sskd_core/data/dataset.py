@@ -51,6 +51,7 @@ class Dataset:
         classes: class names; the index of a name is the category of its instances.
         counts: split -> `images`, and for the labelled splits `instances`.
         class_histogram: class name -> instances of the labelled split.
+        shards: all that it consists of.
 
     Args:
         manifest: of `prepare`.
@@ -63,7 +64,7 @@ class Dataset:
         self.counts: Mapping[str, Mapping[str, int]] = manifest.facts["counts"]
         self.class_histogram: Mapping[str, int] = manifest.facts["class_histogram"]
         self._max_pixels = int(manifest.config.get("data", {}).get("max_pixels", MAX_PIXELS))
-        self._shards = shards
+        self.shards = shards
         self._store = store
         self._images: dict[str, list[ImageRecord]] = {}
         self._ground_truth: dict[str, dict[str, LabeledImage]] = {}
@@ -131,7 +132,7 @@ class Dataset:
         return decode_image(data, record.uri, self._max_pixels)
 
     def _named(self, prefix: str) -> list[ObjectRef]:
-        return sorted((ref for ref in self._shards if ref.name.startswith(prefix)), key=lambda ref: ref.name)
+        return sorted((ref for ref in self.shards if ref.name.startswith(prefix)), key=lambda ref: ref.name)
 
     def _check_count(self, split: str, found: int) -> None:
         expected = self.counts[split]["images"]

@@ -32,6 +32,8 @@ def pin_sources(data: DataConfig, store: ObjectStore) -> DataConfig:
 def sources_digest(data: DataConfig, store: ObjectStore) -> str:
     """Return the digest of what the sources hold now: bytes of the annotation files, names and sizes of the images.
 
+    Of a data set that goes on from another one only what was added counts; the rest is read from that one.
+
     No image is read, so replacing one by another of the same name and size goes unnoticed.
 
     Raises:
@@ -40,17 +42,18 @@ def sources_digest(data: DataConfig, store: ObjectStore) -> str:
     """
     state = hashlib.sha256()
     problems: list[str] = []
-    annotated = {"labeled": data.labeled, "val": data.val, "test": data.test}
+    given = {"data.labeled": data.labeled, "data.val": data.val, "data.test": data.test}
+    annotated = given if data.added is None else data.added.annotated()
     for key, source in annotated.items():
         if source is None:
             continue
         try:
-            text = read_only_file(source.annotations, f"data.{key}.annotations", store)
+            text = read_only_file(source.annotations, f"{key}.annotations", store)
             state.update(f"{key} {digest_bytes(text)}\n".encode())
         except DataError as error:
             problems += error.problems
-        problems += _add_listing(state, source.images, f"data.{key}.images", store)
-    for number, location in enumerate(data.unlabeled):
+        problems += _add_listing(state, source.images, f"{key}.images", store)
+    for number, location in enumerate(data.unlabeled if data.added is None else []):
         problems += _add_listing(state, location, f"data.unlabeled[{number}]", store)
     if problems:
         raise DataError(problems)

@@ -6,6 +6,7 @@ Records are handed in one by one and leave memory with their shard.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from sskd_core.data.dataset import SHARD_LIST, ShardList, ground_truth_prefix, images_prefix
 from sskd_core.data.index import encode_index
@@ -28,16 +29,17 @@ class DatasetWriter:
         store: where to.
         prefix: of the stage's result, without a slash at the end.
         shard_images: images a shard.
+        kept: shards of an earlier data set that this one goes on from; the new ones are numbered after them.
     """
 
-    def __init__(self, store: ObjectStore, prefix: str, shard_images: int) -> None:
+    def __init__(self, store: ObjectStore, prefix: str, shard_images: int, kept: Sequence[ObjectRef] = ()) -> None:
         self._store = store
         self._prefix = prefix
         self._shard_images = shard_images
-        self._refs: list[ObjectRef] = []
+        self._refs: list[ObjectRef] = list(kept)
         self._pending: list[ImageRecord] = []
         self._pending_labels: list[LabeledImage] = []
-        self._written: Counter[str] = Counter()
+        self._written = Counter(ref.name.split("/")[1] for ref in kept if ref.name.startswith("images/"))
 
     def add(self, split: str, record: ImageRecord, labels: LabeledImage | None = None) -> None:
         """Add an image; all images of a split come one after the other, followed by `close_split`.

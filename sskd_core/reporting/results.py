@@ -23,6 +23,7 @@ MODELS = {
     "supervised_student": "supervised-only student",
     "distilled_student": "distilled student",
     "refined_student": "refined student",
+    "champion": "champion until then",
 }
 """Key of a model in `results.json` -> what a person calls it, in the order of the tables."""
 

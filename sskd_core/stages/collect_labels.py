@@ -12,11 +12,12 @@ from sskd_core.config.label import PseudoLabelStageConfig
 from sskd_core.data.dataset import Dataset
 from sskd_core.data.records import ImageRecord
 from sskd_core.errors import UserError
-from sskd_core.labels.health import check_health
+from sskd_core.labels.earlier import INPUT, joined_shards, left_to_label
+from sskd_core.labels.health import check_health, class_drift
 from sskd_core.labels.schema import decode_shard
 from sskd_core.labels.sheet import choose_images, contact_sheet, spread_indices
 from sskd_core.labels.statistics import LabelStatistics, sum_statistics
-from sskd_core.labels.store import shard_outputs
+from sskd_core.labels.store import label_shards, read_statistics, shard_outputs
 from sskd_core.labels.writer import WORKERS, ShardRecord, ShardSet, shard_count
 from sskd_core.stages.contract import StageContext, StageResult
 from sskd_core.storage.digest import canonical_json
@@ -30,7 +31,8 @@ def run(config: PseudoLabelStageConfig, inputs: Mapping[str, Manifest], context:
 
     Args:
         config: the rules; which worker is asked does not matter.
-        inputs: `data`, the prepared data set, and `teacher`, the stage that made the labeller.
+        inputs: `data`, the prepared data set, `teacher`, the stage that made the labeller, and, perhaps, `earlier`, the
+            labels that stand.
         context: of the `pseudo_label` stage.
 
     Returns:
@@ -42,15 +44,19 @@ def run(config: PseudoLabelStageConfig, inputs: Mapping[str, Manifest], context:
     """
     dataset = Dataset.load(inputs["data"], context.store)
     records = dataset.images("unlabeled")
-    finished = _all_shards(shard_count(len(records), config.label.shard_images), context)
-    statistics = sum_statistics(record.statistics for record in finished)
+    new = left_to_label(records, config, inputs)
+    finished = _all_shards(shard_count(len(new), config.label.shard_images), context)
+    added = sum_statistics(record.statistics for record in finished)
+    shards, statistics = [record.shard for record in finished], added
+    if INPUT in inputs:
+        shards = joined_shards(label_shards(inputs[INPUT], context.store), shards)
+        statistics = sum_statistics([read_statistics(inputs[INPUT], context.store), added])
     health = check_health(statistics, dataset.class_histogram, config.label)
     context.progress.note(f"{statistics.instances} pseudo-labels on {statistics.images} images")
-    shards = [record.shard for record in finished]
     outputs = [
         *shard_outputs(shards, context.store, context.prefix),
         _write_statistics(statistics, context),
-        _write_sheet(shards, dataset, records, context),
+        _write_sheet(shards[-len(finished) :] if finished else shards, dataset, records, context),
     ]
     metrics = {
         "images": float(statistics.images),
@@ -60,6 +66,8 @@ def run(config: PseudoLabelStageConfig, inputs: Mapping[str, Manifest], context:
     }
     if health.class_drift is not None:
         metrics["class_drift"] = health.class_drift
+    if INPUT in inputs:
+        metrics |= _added_metrics(added, dataset)
     facts = {
         "classes": dataset.classes,
         "labeller": inputs["teacher"].fingerprint,
@@ -70,6 +78,15 @@ def run(config: PseudoLabelStageConfig, inputs: Mapping[str, Manifest], context:
         **_cost(context),
     }
     return StageResult(outputs=outputs, metrics=metrics, facts=facts)
+
+
+def _added_metrics(added: LabelStatistics, dataset: Dataset) -> dict[str, float]:
+    """Return the figures of the new images by themselves: among many old ones, a few that went wrong do not show."""
+    metrics = {"new_images": float(added.images), "new_instances": float(added.instances)}
+    if added.images:
+        metrics["new_empty_rate"] = added.empty_rate
+    drift = class_drift(added.class_histogram, dataset.class_histogram)
+    return metrics if drift is None else {**metrics, "new_class_drift": drift}
 
 
 def _cost(context: StageContext) -> dict[str, float]:

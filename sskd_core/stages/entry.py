@@ -22,6 +22,7 @@ from sskd_core.progress import Progress
 from sskd_core.stages import contract
 from sskd_core.stages.alone import alone
 from sskd_core.stages.registry import REPORT, find_node, implementation
+from sskd_core.stages.taken_over import further_inputs, standing_result
 from sskd_core.storage.digest import digest_json
 from sskd_core.storage.manifest import Manifest
 from sskd_core.storage.store import ObjectStore
@@ -55,7 +56,12 @@ def run_node(
     progress = Progress(node if worker is None else f"{node}.{worker}")
     with _ending(progress), interruptible():
         progress.start()
-        job = _job(experiment, find_node(node), inputs, worker, progress)
+        store = ObjectStore(experiment.storage)
+        standing = standing_result(experiment, node, store)
+        if standing is not None:
+            progress.end("cached")
+            return standing
+        job = _job(experiment, find_node(node), inputs, worker, progress, store)
         existing = job.find()
         if existing is None:
             with alone(experiment.storage.cache_dir, job.lock, progress):
@@ -72,7 +78,8 @@ def run_node(
 def pipeline_key(experiment: ExperimentConfig) -> str:
     """Return what identifies all runs of the same work: the name and every setting that decides a result."""
     settings = {item.name: experiment.stage_config(item.name).fingerprint_dict() for item in NODES}
-    return digest_json({"name": experiment.name, "method": experiment.method, "stages": settings})
+    taken = None if experiment.takes_over is None else experiment.takes_over.fingerprint_dict()
+    return digest_json({"name": experiment.name, "method": experiment.method, "stages": settings, "takes_over": taken})
 
 
 @dataclass(frozen=True)
@@ -100,10 +107,16 @@ class _Job:
 
 
 def _job(
-    experiment: ExperimentConfig, node: Node, inputs: Mapping[str, Manifest], worker: int | None, progress: Progress
+    experiment: ExperimentConfig,
+    node: Node,
+    inputs: Mapping[str, Manifest],
+    worker: int | None,
+    progress: Progress,
+    store: ObjectStore,
 ) -> _Job:
     _check_worker(experiment, node, worker)
     _check_inputs(node, inputs)
+    inputs = {**inputs, **further_inputs(experiment, node.name, store)}
     config = experiment if node == REPORT else experiment.stage_config(node.name, worker or 0)
     return _Job(
         experiment=experiment,
@@ -111,7 +124,7 @@ def _job(
         worker=worker,
         config=config,
         inputs=inputs,
-        store=ObjectStore(experiment.storage),
+        store=store,
         progress=progress,
         fingerprint=contract.stage_fingerprint(node.stage, config, inputs),
     )
@@ -263,7 +276,7 @@ def _track(job: _Job, run: TrackingRun, manifest: Manifest) -> None:
     """
     from sskd_core.tracking.open import record_stages
 
-    known = {job.node.inputs[name]: item for name, item in job.inputs.items()}
+    known = {source: job.inputs[name] for name, source in job.node.inputs.items() if name in job.inputs}
     if job.node != REPORT:
         run.log_metrics(manifest.metrics)
         run.set_tags({"sskd.manifest.uri": manifest.uri, "sskd.manifest.digest": manifest.digest})

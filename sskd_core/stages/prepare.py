@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sskd_core.config.data import PrepareConfig
+from sskd_core.config.data import AddedData, PrepareConfig
 from sskd_core.data.annotated import AnnotatedImage
 from sskd_core.data.dataset import LABELED_SPLITS
 from sskd_core.data.intake import Intake
@@ -20,6 +20,7 @@ from sskd_core.data.writer import DatasetWriter
 from sskd_core.errors import DataError
 from sskd_core.progress import Progress
 from sskd_core.stages.contract import StageContext, StageResult
+from sskd_core.stages.extend import extend
 from sskd_core.storage.manifest import Manifest
 
 _UPDATES = 200
@@ -30,7 +31,7 @@ def run(config: PrepareConfig, inputs: Mapping[str, Manifest], context: StageCon
 
     Args:
         config: the sources, and the seed of the splits.
-        inputs: none.
+        inputs: none; or `earlier`, the data set that this one goes on from (see `stages.extend`).
         context: see `StageContext`.
 
     Returns:
@@ -43,6 +44,8 @@ def run(config: PrepareConfig, inputs: Mapping[str, Manifest], context: StageCon
     data = config.data
     if data.sources_digest is not None and data.sources_digest != sources_digest(data, context.store):
         raise DataError("the data sources changed after this run had started; start it again to use them as they are")
+    if "earlier" in inputs:
+        return extend(config, data.added or AddedData(), inputs["earlier"], context)
     intake = Intake(data, context.store, _steps(context.progress))
     splits = _labeled_splits(intake, config)
     writer = DatasetWriter(context.store, context.prefix, config.shard_images)

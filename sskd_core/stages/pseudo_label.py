@@ -22,6 +22,7 @@ from sskd_core.data.dataset import Dataset
 from sskd_core.data.records import ImageRecord, Instance, LabeledImage
 from sskd_core.errors import ConfigError, UserError
 from sskd_core.interrupt import StopSignal
+from sskd_core.labels.earlier import left_to_label
 from sskd_core.labels.filter import LabelFilter
 from sskd_core.labels.statistics import count_labels
 from sskd_core.labels.writer import WORKERS, ShardSet, shard_count
@@ -50,7 +51,8 @@ def run_worker(
 
     Args:
         config: which worker of how many, and the rules.
-        inputs: `data`, the prepared data set, and `teacher`, a training stage.
+        inputs: `data`, the prepared data set, and `teacher`, a training stage; with `earlier`, collected labels of the
+            data set that this one goes on from, only the images that they do not cover are labelled.
         context: of the `pseudo_label` stage.
         load_teacher: (teacher manifest, store, rules, least score of a candidate) -> teacher; default: the
             network that the manifest names.
@@ -65,7 +67,7 @@ def run_worker(
     if config.worker >= config.workers:
         raise ConfigError(f"worker {config.worker} of {config.workers}: workers count from 0")
     dataset = Dataset.load(inputs["data"], context.store)
-    records = dataset.images("unlabeled")
+    records = left_to_label(dataset.images("unlabeled"), config, inputs)
     size = config.label.shard_images
     own = range(config.worker, shard_count(len(records), size), config.workers)
     slices = {index: records[index * size : (index + 1) * size] for index in own}

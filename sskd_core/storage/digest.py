@@ -44,11 +44,11 @@ def digest_json(value: Any) -> str:
 def code_digest() -> str:
     """Return the digest of every source file that can change a stage's result.
 
-    The command line, the services and the report only show results, so their files are left out: a better progress
-    bar must not invalidate a trained model.
+    The command line, the services and the report only show results, and retraining only writes configurations, so their
+    files are left out: a better progress bar must not invalidate a trained model.
     """
     root = Path(sskd_core.__file__).parent
-    shown_only = {"cli", "services", "reporting"}
+    shown_only = {"cli", "services", "reporting", "retraining"}
     state = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         relative = path.relative_to(root)

@@ -14,12 +14,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, Field, FiniteFloat, model_validator
 
 from sskd_core.config.base import StrictModel
+from sskd_core.config.reference import Digest
+from sskd_core.config.reference import InputRef as InputRef
 from sskd_core.errors import IntegrityError
 from sskd_core.storage.digest import canonical_json, digest_bytes, digest_json
 
 MAX_BYTES = 100_000
 MEDIA_TYPE = "application/vnd.sskd.manifest+json"
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 def _as_read_back(value: dict[str, Any]) -> dict[str, Any]:
@@ -39,13 +40,6 @@ class ObjectRef(StrictModel):
     digest: Digest
     bytes: int = Field(ge=0)
     media_type: str = "application/octet-stream"
-
-
-class InputRef(StrictModel):
-    """A manifest that a stage read."""
-
-    uri: str
-    digest: Digest
 
 
 class Manifest(StrictModel):

@@ -30,7 +30,7 @@ def policy_of(version: ModelVersion, file: Path | None, store: ObjectStore) -> G
     """
     if file is not None:
         return validate(GateConfig, read_mapping(file), str(file))
-    uri = f"{version.source.rpartition('/')[0]}/manifest.json"
+    uri = f"{(version.source or '').rpartition('/')[0]}/manifest.json"
     if FINGERPRINT_TAG not in version.tags or not store.exists(uri):
         return GateConfig()
     return validate(GateConfig, store.manifest(uri).config["gate"], uri)

@@ -19,6 +19,7 @@ from sskd_core.errors import DataError, Interrupted
 SURFACE = {
     "demo": "--set --seed --state-dir --json",
     "run": "EXPERIMENT --set --seed --state-dir --json",
+    "retrain": "--unlabeled --labeled --test --from --dry-run --watch --set --experiment/-e --state-dir --json",
     "stage": "NAME --experiment/-e --input/-i --worker --set --seed --state-dir --json",
     "pretrain": "NETWORK --output/-o --seed --iterations --state-dir",
     "describe": "EXPERIMENT --set --classes --json",

@@ -131,3 +131,45 @@ def test_inspection_reads_statistics_and_tells_the_rules(labelled):
     assert summary["score_quantiles"]["1"] == pytest.approx(200 / 255, abs=0.005)
     assert summary["config"]["score_threshold"] == 0.3
     assert summary["labeller"] == labelling.inputs["teacher"].fingerprint
+
+
+def test_labels_of_old_images_stand_and_the_new_ones_are_labelled_alone(make_labelling, rectangle_teacher):
+    old = make_labelling(19)
+    config = old.config()
+    old.work(config, rectangle_teacher())
+    earlier = old.collect(config)
+    new = make_labelling(26)  # the same images, and seven more
+    data = new.inputs["data"].model_copy(
+        update={"inputs": {"earlier": earlier.inputs["data"]}, "uri": f"{new.store.root}/more.json"}
+    )
+    new.inputs = {**new.inputs, "data": data, "earlier": earlier}
+    teacher = rectangle_teacher()
+    new.work(config, teacher)
+    manifest = new.collect(config)
+    assert teacher.seen == 7
+    shards = label_shards(manifest, new.store)
+    assert [ref.uri for ref in shards[:3]] == [ref.uri for ref in label_shards(earlier, new.store)]
+    assert list(load_labels(manifest, new.store)) == [f"{number:04d}.png" for number in range(26)]
+    assert manifest.metrics["images"] == 26
+    assert manifest.metrics["new_images"] == 7
+    assert manifest.metrics["new_empty_rate"] == pytest.approx(2 / 7)
+    everything = make_labelling(26)
+    everything.work(config, rectangle_teacher())
+    alone = everything.collect(config)
+    assert alone.metrics["instances"] == manifest.metrics["instances"]
+    assert alone.facts["class_histogram"] == manifest.facts["class_histogram"]
+
+
+def test_without_a_new_image_the_earlier_labels_are_all(make_labelling, rectangle_teacher):
+    labelling = make_labelling(9)
+    config = labelling.config()
+    labelling.work(config, rectangle_teacher())
+    earlier = labelling.collect(config)
+    data = labelling.inputs["data"].model_copy(update={"inputs": {"earlier": earlier.inputs["data"]}})
+    labelling.inputs = {**labelling.inputs, "data": data, "earlier": earlier}
+    teacher = rectangle_teacher(fail_after=0)
+    labelling.work(config, teacher)
+    manifest = labelling.collect(config)
+    assert manifest.metrics["images"] == 9
+    assert manifest.metrics["new_images"] == 0
+    assert "new_empty_rate" not in manifest.metrics

@@ -1,0 +1,201 @@
+"""The story of a model: trained, gone on from, promoted, poisoned, refused, rolled back. Real parts, tiny networks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from in_process import run_pipeline
+from PIL import Image
+
+from sskd_core.config.base import validate
+from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.config.loading import read_mapping
+from sskd_core.config.tracking import TrackingConfig
+from sskd_core.data.dataset import Dataset
+from sskd_core.data.scenes import render_scene
+from sskd_core.errors import UserError
+from sskd_core.labels.store import label_shards, load_labels
+from sskd_core.retraining.plan import Plan
+from sskd_core.retraining.request import Retrain, RetrainRequest
+from sskd_core.storage.manifest import Manifest
+from sskd_core.storage.store import ObjectStore
+from sskd_core.tracking.client import connect
+from sskd_core.tracking.lineage import version_lineage
+from sskd_core.tracking.promotion import Promotion
+from sskd_core.tracking.registry import aliases, read_model
+from tests.micro import FILE, SIZES, micro_data
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+SSKD = str(Path(sys.executable).parent / "sskd")
+NEW = 5
+URI = "models:/sskd-student@champion"
+# A few steps teach nothing, so figures cannot promote here: this gate lets pass what is not far worse.
+LENIENT = {"min_gain_over_supervised": -100.0, "min_gain_over_champion": -100.0}
+
+
+def put_scenes(folder: Path, count: int, first: int = 0) -> None:
+    """Write scenes of another look: those of the target domain, darker and green."""
+    folder.mkdir(exist_ok=True)
+    for index in range(first, first + count):
+        image = render_scene(9, "target", "new", index).image * np.array([0.5, 0.8, 0.5])
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"{index:03d}.png")
+
+
+@pytest.fixture
+def base(store: ObjectStore, tracking: TrackingConfig) -> ExperimentConfig:
+    values = read_mapping(FILE)
+    values["stages"]["gate"] = LENIENT
+    values["stages"]["export_onnx"] |= {"variants": [], "latency_runs": 1, "failure_images": 0}
+    own = {"storage": store.config, "data": micro_data(store), "tracking": tracking}
+    return validate(ExperimentConfig, values | own, str(FILE))
+
+
+def going_on(
+    base: ExperimentConfig, store: ObjectStore, *places: Path, write: bool = True, **values: Any
+) -> tuple[Plan, ExperimentConfig]:
+    request = RetrainRequest(unlabeled=[str(place) for place in places], base=base, **values)
+    return Retrain(request, base.tracking, store).prepare(write)
+
+
+def states(plan: Plan) -> dict[str, str]:
+    return {step.node: step.state for step in plan.steps}
+
+
+def test_the_story_of_a_model(base: ExperimentConfig, store: ObjectStore, tmp_path: Path):
+    client = connect(base.tracking, store.config)
+    first = run_pipeline(base)
+    assert aliases(client, "sskd-student") == {"champion": "1"}
+    file = read_model(URI, base.tracking, store)
+
+    # New images arrive, among them a copy and a renamed one, and some that are none.
+    place = tmp_path / "camera"
+    put_scenes(place, NEW)
+    (place / "copy.png").write_bytes((place / "000.png").read_bytes())
+    known = Dataset.load(first["prepare"], store).images("unlabeled")[0]
+    (place / "renamed.jpg").write_bytes(store.get(known.uri))
+    (place / "broken.png").write_bytes(b"not an image")
+    (place / "notes.txt").write_text("taken at dusk")
+
+    before = {item.uri for item in store.list(store.root)}
+    plan, planned = going_on(base, store, place, write=False)
+    assert {item.uri for item in store.list(store.root)} == before, "a plan writes nothing"
+    assert (plan.new, plan.known, plan.copies, len(plan.unreadable), len(plan.others)) == (NEW, 1, 1, 1, 1)
+    stands = {"adapt_teacher", "pseudo_label", "self_train_teacher", "train_supervised"}
+    assert {node for node, state in states(plan).items() if state == "stands"} == stands
+    assert {state for node, state in states(plan).items() if node not in stands} == {"to run"}
+    assert plan.seconds > 0
+
+    plan, experiment = going_on(base, store, place)
+    assert experiment == planned
+    second = run_pipeline(experiment)
+    check_labels(first, second, store)
+    assert second["distill"].inputs["student"].digest == first["refine"].digest
+    assert second["register"].facts["version"] == "2"
+    gain = next(r for r in second["register"].facts["verdict"]["rules"] if r["name"] == "min_gain_over_champion")
+    assert gain["figures"]["images"] == SIZES.test
+    assert aliases(client, "sskd-student") == {"champion": "2", "previous": "1"}
+    assert read_model(URI, base.tracking, store) != file
+    behind = {step.uri for step in version_lineage(base.tracking, store).steps}
+    assert {first["refine"].uri, first["prepare"].uri, second["refine"].uri} <= behind
+
+    # The same places again: nothing is new, and the command says so.
+    plan, _ = going_on(base, store, place)
+    assert (plan.new, plan.known, plan.is_worth(1)) == (0, NEW + 2, False)
+    file_of_base = tmp_path / "base.json"
+    file_of_base.write_text(base.model_dump_json())
+    command = [SSKD, "retrain", "--unlabeled", str(place), "-e", str(file_of_base), "--state-dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].startswith("nothing new, so there is nothing to do: 0 new images, 7 known")
+    assert "broken.png" in done.stdout
+
+    # A third generation, poisoned, under a gate that asks for a gain.
+    poison = tmp_path / "poison"
+    poison.mkdir()
+    for index in range(3):
+        noise = np.random.default_rng(index).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(poison / f"{index}.png")
+    strict = ["stages.gate.min_gain_over_champion=0", "stages.gate.max_empty_rate=0.5"]
+    _, experiment = going_on(base, store, place, poison, overrides=strict)
+    third = run_pipeline(experiment)
+    assert third["relabel"].metrics["new_images"] == 3
+    assert len(Dataset.load(third["prepare"], store).images("unlabeled")) == SIZES.unlabeled + NEW + 3
+    verdict = third["register"].facts["verdict"]
+    failed = {rule["name"]: rule for rule in verdict["rules"] if rule["verdict"] == "failed"}
+    assert "min_gain_over_champion" in failed
+    assert failed["min_gain_over_champion"]["figures"]["low"] <= 0
+    assert aliases(client, "sskd-student") == {"champion": "2", "previous": "1", "challenger": "3"}
+
+    assert Promotion(client, store, "sskd-student").rollback().champion == "1"
+    assert read_model(URI, base.tracking, store) == file, "byte for byte"
+
+
+def check_labels(first: dict[str, Manifest], second: dict[str, Manifest], store: ObjectStore) -> None:
+    """The old labels stand as they lie; exactly the new images got labels of their own."""
+    old, new = (label_shards(item["relabel"], store) for item in (first, second))
+    assert [(ref.uri, ref.digest) for ref in new[: len(old)]] == [(ref.uri, ref.digest) for ref in old]
+    assert second["relabel"].metrics["new_images"] == NEW
+    labels = load_labels(second["relabel"], store)
+    added = set(labels) - set(load_labels(first["relabel"], store))
+    assert len(added) == NEW
+    assert all(name.startswith("+1/0/") for name in added)
+    images = Dataset.load(second["prepare"], store).images("unlabeled")
+    assert [image.image_id for image in images] == list(labels)
+
+
+def test_a_teacher_that_is_adapted_goes_on_from_the_champion_s(
+    base: ExperimentConfig, store: ObjectStore, tmp_path: Path
+):
+    first = run_pipeline(base)
+    put_scenes(tmp_path / "camera", 2)
+    overrides = ["retrain.teacher=adapt", "retrain.student=restart"]
+    plan, experiment = going_on(base, store, tmp_path / "camera", overrides=overrides)
+    assert {node for node, state in states(plan).items() if state == "stands"} == {"adapt_teacher", "train_supervised"}
+    second = run_pipeline(experiment)
+    assert second["self_train_teacher"].inputs["student"].digest == first["self_train_teacher"].digest
+    assert second["pseudo_label"].metrics["new_images"] == 2
+    assert "new_images" not in second["relabel"].metrics
+    assert second["relabel"].metrics["images"] == SIZES.unlabeled + 2
+    assert "student" not in second["distill"].inputs
+    assert second["distill"].config["train"] == first["distill"].config["train"]
+
+
+def test_new_annotations_join_and_a_new_test_split_is_met_by_both(
+    base: ExperimentConfig, store: ObjectStore, tmp_path: Path
+):
+    first = run_pipeline(base)
+    more = micro_data(store, seed=5)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    plan, experiment = going_on(base, store, empty, labeled=[more.labeled], test=more.test)
+    assert (plan.new, plan.labeled, plan.is_worth(1)) == (0, 2, True)
+    second = run_pipeline(experiment)
+    old, new = (Dataset.load(item["prepare"], store) for item in (first, second))
+    assert [image.image_id for image in new.images("labeled")][: SIZES.labeled] == [
+        image.image_id for image in old.images("labeled")
+    ]
+    assert len(new.images("labeled")) == 2 * SIZES.labeled
+    assert {image.digest for image in new.images("test")}.isdisjoint(image.digest for image in old.images("test"))
+    assert new.images("val") == old.images("val")
+    assert second["train_supervised"].inputs["data"].digest == second["prepare"].digest
+    same = next(r for r in second["register"].facts["verdict"]["rules"] if r["name"] == "same_test_and_evaluator")
+    assert same["verdict"] == "passed"
+
+
+@pytest.mark.parametrize(("node", "output"), [("self_train_teacher", "model/model.safetensors"), ("distill", None)])
+def test_a_champion_that_lost_something_is_refused_with_digests(
+    base: ExperimentConfig, store: ObjectStore, tmp_path: Path, node: str, output: str | None
+):
+    first = run_pipeline(base)
+    lost = first[node] if output is None else first[node].output(output)
+    digest, kept = lost.digest, store.get(lost.uri)
+    store.delete(lost.uri)
+    with pytest.raises(UserError, match=f"cannot go on from version 1 .*{digest}"):
+        going_on(base, store, tmp_path)
+    store.put(lost.uri, kept + b" ")
+    with pytest.raises(UserError, match=f"cannot go on from version 1 .*expected {digest}"):
+        going_on(base, store, tmp_path)
