@@ -16,7 +16,7 @@ from typing import Any
 
 from kfp import local
 
-from pipelines.ahead import branch_beside
+from pipelines.ahead import BRANCH, branch_beside
 from pipelines.cluster import ClusterConfig
 from pipelines.sskd import build
 from sskd_core.config.assemble import fill_in
@@ -44,6 +44,8 @@ def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> None:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True)
     pipeline = build(ClusterConfig())
     _stop_at_first_failure(pipeline.pipeline_spec)
+    if experiment.side_by_side > 1:
+        _ask_last_for(BRANCH, pipeline.pipeline_spec)
     with branch_beside(experiment, pipeline_root):
         pipeline(**fill_in(experiment))
 
@@ -75,10 +77,21 @@ def run_to_exit_code(experiment: ExperimentConfig, pipeline_root: Path, manifest
 
 def _stop_at_first_failure(spec: Any) -> None:
     """Take back the retries: here nobody evicts a task, so one that failed would fail again after a long rest."""
-    components = (component for component in spec.components.values() if component.HasField("dag"))
-    for dag in (spec.root.dag, *(component.dag for component in components)):
+    for dag in _dags(spec):
         for task in dag.tasks.values():
             task.ClearField("retry_policy")
+
+
+def _ask_last_for(branch: str, spec: Any) -> None:
+    """Let the task of the branch wait for the chain: before that it would only wait for the branch itself."""
+    name, last = (node.replace("_", "-") for node in (branch, "refine"))
+    for dag in _dags(spec):
+        if name in dag.tasks:
+            dag.tasks[name].dependent_tasks.append(last)
+
+
+def _dags(spec: Any) -> list[Any]:
+    return [spec.root.dag, *(component.dag for component in spec.components.values() if component.HasField("dag"))]
 
 
 def stop_with_parent() -> None:

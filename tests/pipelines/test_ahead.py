@@ -7,8 +7,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from kfp.local import graph_utils
 
+from pipelines import local
 from pipelines.ahead import BRANCH, branch_beside, run_branch
+from pipelines.cluster import ClusterConfig
+from pipelines.sskd import build
 from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.progress import DIRECTORY_VARIABLE
 from sskd_core.stages.entry import run_node
@@ -44,3 +48,11 @@ def test_one_training_at_a_time_starts_nothing(experiment, tmp_path: Path):
     with branch_beside(experiment.model_copy(update={"side_by_side": 1}), tmp_path):
         assert not [item for item in psutil.Process().children() if "ahead" in item.cmdline()]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_runner_asks_for_the_branch_when_the_chain_is_done():
+    spec = build(ClusterConfig()).pipeline_spec
+    local._ask_last_for(BRANCH, spec)
+    (graph,) = [dag for dag in local._dags(spec) if "train-supervised" in dag.tasks]
+    order = graph_utils.topological_sort_tasks(graph.tasks)[::-1]  # kfp takes them from the end
+    assert order.index("refine") < order.index("train-supervised") < order.index("evaluate")
