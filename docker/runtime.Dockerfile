@@ -4,9 +4,10 @@
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
-# An index of one's own; unset takes pip's.
+# An index of one's own, and the file in the base image with its certificates; unset takes pip's.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
+ARG PIP_CERT
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 COPY constraints.txt docker/runtime.txt ./

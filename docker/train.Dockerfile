@@ -6,9 +6,10 @@ ARG BASE=python:3.11-slim-bookworm
 ARG BUILD_BASE=nvidia/cuda:13.0.3-devel-ubuntu24.04
 
 FROM ${BASE} AS build
-# An index of one's own; unset takes pip's.
+# An index of one's own, and the file in the base image with its certificates; unset takes pip's.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
+ARG PIP_CERT
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 COPY constraints.txt ./
@@ -20,6 +21,7 @@ RUN ["/opt/sskd/bin/pip", "install", "--constraint", "constraints.txt", "."]
 FROM ${BUILD_BASE} AS detectron2
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
+ARG PIP_CERT
 # A commit, because there has been no release for years.
 ARG DETECTRON2_REPOSITORY=https://github.com/facebookresearch/detectron2.git
 ARG DETECTRON2_COMMIT=02b5c4e295e990042a714712c21dc79b731e8833

@@ -22,6 +22,7 @@ from tests.micro import micro_data, micro_experiment
 ROOT = Path(__file__).parents[2]
 UID = 12345
 TIMEOUT = 5400
+PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CERT")
 PACKAGES = "python3,python3-venv,ca-certificates"
 ROOT_VARIABLE = "SSKD_TEST_ROOT_FILES"
 """A folder that holds such a root file system already, to save making one."""
@@ -49,9 +50,8 @@ class Builder:
 
     def build(self, name: str, base: str) -> str:
         tag = f"localhost/sskd-{name}:test"
-        settings = subprocess.run(["pip", "config", "get", "global.index-url"], capture_output=True, text=True)
-        index = os.environ.get("PIP_INDEX_URL") or settings.stdout.strip()
-        options = ["--build-arg", f"PIP_INDEX_URL={index}"] if index else []
+        given = {key: os.environ[key] for key in PIP_VARIABLES if os.environ.get(key)}
+        options = [word for key, value in given.items() for word in ("--build-arg", f"{key}={value}")]
         self(
             "build", "--isolation", "chroot", "--network", "host", "--build-arg", f"BASE={base}", *options,
             "-f", str(ROOT / "docker" / f"{name}.Dockerfile"), "-t", tag, str(ROOT),
@@ -84,6 +84,9 @@ def base(builder: Builder) -> str:
     system = Path(given) if given else debian(builder.folder / "debian")
     container = builder("from", "scratch").stdout.strip()
     builder("copy", container, str(system), "/")
+    certificates = os.environ.get("PIP_CERT")
+    if certificates:  # whom this machine trusts, the build has to trust as well
+        builder("copy", container, certificates, certificates)
     builder("commit", container, "localhost/base:test")
     builder("rm", container)
     return "localhost/base:test"
