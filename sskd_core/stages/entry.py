@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sskd_core.config.base import StrictModel
-from sskd_core.config.experiment import NODES, TRAINING_STAGES, ExperimentConfig, Node
+from sskd_core.config.experiment import NODES, ExperimentConfig, Node
 from sskd_core.errors import ConfigError, DataError, IntegrityError, Interrupted, UserError
 from sskd_core.interrupt import interruptible
 from sskd_core.progress import Progress
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SHARED_VARIABLE = "SSKD_SHARED_MACHINE"
 """Set by a runner whose tasks share one machine."""
+_BESIDE_EACH_OTHER = ("adapt_teacher", "train_supervised")
+"""Distillation begins when most of the baseline is done."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -201,7 +203,7 @@ def _threads(job: _Job) -> int | None:
     if experiment.threads is not None or not os.environ.get(SHARED_VARIABLE):
         return experiment.threads
     beside = experiment.label_workers if job.worker is not None else 1
-    if job.node.stage in TRAINING_STAGES:
+    if job.node.stage in _BESIDE_EACH_OTHER:
         beside = experiment.side_by_side
     return max(1, (os.cpu_count() or 1) // beside) if beside > 1 else None
 

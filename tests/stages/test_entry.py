@@ -71,12 +71,13 @@ def test_who_waited_for_a_twin_finds_its_result(experiment: ExperimentConfig, re
 @pytest.mark.parametrize(
     ("node", "worker", "values", "expected"),
     [
-        ("distill", None, {"side_by_side": 2}, 4),
-        ("distill", None, {}, None),
-        ("evaluate", None, {"side_by_side": 2}, None),
+        ("train_supervised", None, {"side_by_side": 2}, 4),
+        ("self_train_teacher", None, {"side_by_side": 2}, 4),
+        ("train_supervised", None, {}, None),
+        ("distill", None, {"side_by_side": 2}, None),
         ("relabel", 0, {"label_workers": 4, "side_by_side": 2}, 2),
         ("relabel", 0, {"label_workers": 1}, None),
-        ("distill", None, {"side_by_side": 2, "threads": 3}, 3),
+        ("train_supervised", None, {"side_by_side": 2, "threads": 3}, 3),
     ],
 )
 def test_processes_side_by_side_share_the_cores(experiment, monkeypatch, node, worker, values, expected):
