@@ -17,7 +17,6 @@ from sskd_core.config.assemble import fill_in
 from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.errors import ConfigError
 
-
 _CRON_FIELDS = 6
 
 

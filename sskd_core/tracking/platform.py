@@ -1,7 +1,7 @@
 """The MLflow run that a pipeline server has opened, as it tells its tasks.
 
-KFP opens a run of the pipeline and gives its tasks `KFP_MLFLOW_CONFIG`; a task's own run, `MLFLOW_RUN_ID`, only where an
-operator has asked for it.
+KFP opens a run of the pipeline and gives its tasks `KFP_MLFLOW_CONFIG`; a task's own run, `MLFLOW_RUN_ID`, only where
+an operator has asked for it.
 """
 
 from __future__ import annotations
