@@ -142,7 +142,7 @@ def test_boxes_that_are_no_numbers_make_a_loss_that_is_none(teacher_parts):
 
 
 def test_the_mask_decoder_learns_on_annotated_boxes(teacher_parts):
-    teacher = tiny_teacher(*teacher_parts, train_mask_decoder=True, contrast_encoder=None).train()
+    teacher = tiny_teacher(*teacher_parts, train_mask_decoder=True).train()
     torch.manual_seed(0)
     losses = CRITERION(teacher(pixels()), TARGETS)
     assert {"mask", "dice", "iou"} <= losses.keys()
