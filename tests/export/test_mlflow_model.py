@@ -105,7 +105,8 @@ def server(model: Path, tmp_path: Path) -> Iterator[str]:
         start_new_session=True,
     )
     try:
-        assert any("Application startup complete" in line for line in process.stdout)
+        # Uvicorn listens only after its "Application startup complete".
+        assert any("Uvicorn running on" in line for line in process.stdout)
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -79,7 +79,7 @@ def page():
 
 def test_the_result_table_shows_the_figures_of_the_document(run, page):
     results = gather(experiment(), run.manifests, run.read)
-    for name, row in zip(MODELS, page.table("Model"), strict=True):
+    for name, row in zip(results.models, page.table("Model"), strict=True):
         model = results.models[name]
         gain = "" if name == "zero_shot_teacher" else signed(results.gain(name, "zero_shot_teacher"))
         figures = [points(model.mask_ap), "", gain, points(model.mask_ap50), points(model.mask_ap75)]

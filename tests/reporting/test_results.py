@@ -35,7 +35,8 @@ def test_the_document_reads_back_as_it_was_written(results):
 
 
 def test_every_model_has_its_figures(results):
-    assert list(results.models) == list(MODELS)
+    # The champion is measured in a retrain alone.
+    assert list(results.models) == [name for name in MODELS if name != "champion"]
     assert {name: row.mask_ap for name, row in results.models.items()} == AP
     assert {name: row.parameters for name, row in results.models.items()} == PARAMETERS
     assert results.models["refined_student"].per_class == {"disc": 27.125, "box": 28.125, "star": 29.125}

@@ -81,7 +81,7 @@ def test_who_waited_for_a_twin_finds_its_result(experiment: ExperimentConfig, re
     ],
 )
 def test_processes_side_by_side_share_the_cores(experiment, monkeypatch, node, worker, values, expected):
-    experiment = experiment.model_copy(update={"threads": None, "label_workers": 2, **values})
+    experiment = experiment.model_copy(update={"threads": None, "label_workers": 2, "side_by_side": 1, **values})
     job = SimpleNamespace(experiment=experiment, worker=worker, node=find_node(node))
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.delenv(entry.SHARED_VARIABLE, raising=False)
