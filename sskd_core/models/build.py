@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from importlib import import_module
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,22 +13,20 @@ from sskd_core.config.base import StrictModel, validate
 from sskd_core.config.model import ModelConfig
 from sskd_core.errors import ConfigError
 from sskd_core.models.architecture import architecture
-from sskd_core.models.dinov2_dpt import Dinov2Dpt
 from sskd_core.models.grounded_parts import open_parts, published_architecture
-from sskd_core.models.grounded_sam import GroundedSam
-from sskd_core.models.grounded_weights import load_parts
-from sskd_core.models.mask2former import Mask2Former, network_config
+from sskd_core.models.mask2former import network_config
 from sskd_core.models.protocol import SegmentationModel
 from sskd_core.models.published import to_installed_names
 from sskd_core.models.weights import WeightFolder, copy_into, open_weights
 from sskd_core.storage.store import ObjectStore
 
 FORMAT: Literal["sskd-model/1"] = "sskd-model/1"
-_FAMILIES: dict[str, Callable[[ModelConfig, list[str]], SegmentationModel]] = {
-    "mask2former": Mask2Former,
-    "dinov2_dpt": Dinov2Dpt,
-    "grounded_sam": GroundedSam,
+_FAMILIES = {
+    "mask2former": "sskd_core.models.mask2former:Mask2Former",
+    "dinov2_dpt": "sskd_core.models.dinov2_dpt:Dinov2Dpt",
+    "grounded_sam": "sskd_core.models.grounded_sam:GroundedSam",
 }
+"""Imported when first built: importing all of them takes seconds, at the start of every stage."""
 _DEFAULT_LABELS = {"0": "LABEL_0", "1": "LABEL_1"}
 """What `transformers` leaves out of a configuration, because it is its default."""
 _CLASS_HEADS = {"mask2former": "network.class_predictor", "dinov2_dpt": "class_head"}
@@ -47,7 +45,8 @@ def construct(config: ModelConfig, classes: list[str], seed: int) -> Segmentatio
     """Build a network with random values; equal seeds give equal values, and the global generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _FAMILIES[config.family](config, classes)
+        module, name = _FAMILIES[config.family].split(":")
+        return cast(SegmentationModel, getattr(import_module(module), name)(config, classes))
 
 
 def build_model(config: ModelConfig, classes: list[str], store: ObjectStore | None, seed: int) -> SegmentationModel:
@@ -68,6 +67,9 @@ def build_model(config: ModelConfig, classes: list[str], store: ObjectStore | No
         folder = open_weights(config.weights, store, config.weights_digest)
         return _with_weights(config, classes, folder, seed)
     if config.grounding is not None and config.grounding.detector is not None:
+        from sskd_core.models.grounded_sam import GroundedSam
+        from sskd_core.models.grounded_weights import load_parts
+
         folders = open_parts(config.grounding, store)
         teacher = construct(published_architecture(config, folders), classes, seed)
         assert isinstance(teacher, GroundedSam)

@@ -8,8 +8,6 @@ import torch
 from sskd_core.data.instances import encode_instance
 from sskd_core.data.preprocess import RawInstance, instances_from_logits, letterbox, to_pixels
 from sskd_core.data.records import Instance
-from sskd_core.models.grounded_predict import GroundedPredictor
-from sskd_core.models.grounded_sam import GroundedSam
 from sskd_core.models.protocol import Image, SegmentationModel, Teacher
 
 
@@ -70,6 +68,11 @@ def make_predictor(
     model: SegmentationModel, score_threshold: float = 0.0, max_instances: int = 100, mask_threshold: float = 0.5
 ) -> Teacher:
     """Return the predictor of the model's family; the arguments are those of `Predictor`."""
-    if isinstance(model, GroundedSam):
+    if model.config.family == "grounded_sam":
+        # Imported where it is used: its networks take seconds to import.
+        from sskd_core.models.grounded_predict import GroundedPredictor
+        from sskd_core.models.grounded_sam import GroundedSam
+
+        assert isinstance(model, GroundedSam)
         return GroundedPredictor(model, score_threshold, max_instances, mask_threshold)
     return Predictor(model, score_threshold, max_instances, mask_threshold)

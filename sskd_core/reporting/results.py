@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import AwareDatetime, Field, FiniteFloat, ValidationError
 
 from sskd_core.config.base import StrictModel
 from sskd_core.config.experiment import NODES, ExperimentConfig
@@ -49,6 +49,7 @@ class StageCost(StrictModel):
 
     stage: str
     seconds: FiniteFloat = Field(ge=0)
+    finished: AwareDatetime = Field(description="when its work was done, `seconds` after it began")
     peak_memory_mb: FiniteFloat = Field(ge=0, description="peak resident memory, MiB")
     manifest: str = Field(description="URI")
     digest: str = Field(description="of the manifest")
@@ -129,6 +130,7 @@ def _cost(manifest: Manifest) -> StageCost:
     return StageCost(
         stage=manifest.stage,
         seconds=facts["seconds"] + facts.get("worker_seconds", 0.0),
+        finished=manifest.created,
         peak_memory_mb=max(facts["peak_memory_mb"], facts.get("worker_peak_memory_mb", 0.0)),
         manifest=manifest.uri,
         digest=manifest.digest,

@@ -47,6 +47,7 @@ def test_every_stage_has_its_cost_and_manifest(run, results):
     for name, manifest in run.manifests.items():
         cost = results.stages[name]
         assert (cost.manifest, cost.digest) == (manifest.uri, manifest.digest)
+        assert cost.finished == manifest.created
         assert (cost.seconds, cost.peak_memory_mb) == (manifest.facts["seconds"], manifest.facts["peak_memory_mb"])
     assert results.seconds == pytest.approx(sum(item.facts["seconds"] for item in run.manifests.values()))
     assert results.peak_memory_mb == max(item.facts["peak_memory_mb"] for item in run.manifests.values())
