@@ -3,19 +3,19 @@ stage could train; the supervised student needs nothing but the data. A process 
 same entry, so that KFP's task finds the result, or waits for it.
 """
 
-import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sskd_core.config.experiment import ExperimentConfig, node
-from sskd_core.progress import DIRECTORY_VARIABLE
-from sskd_core.stages.entry import run_node
+from sskd_core.stages.entry import find_result, run_node
 from sskd_core.storage.manifest import Manifest
 
 BRANCH = "train_supervised"
+_POLL_SECONDS = 0.5
 
 
 @contextmanager
@@ -41,9 +41,13 @@ def branch_beside(experiment: ExperimentConfig, folder: Path) -> Iterator[None]:
 
 
 def run_branch(experiment: ExperimentConfig) -> Manifest:
-    """Run the branch's nodes in order; whoever shows the pipeline's progress hears of the last one alone."""
-    shown = os.environ.pop(DIRECTORY_VARIABLE, None)
-    inputs = {name: run_node(experiment, source, {}) for name, source in node(BRANCH).inputs.items()}
-    if shown is not None:
-        os.environ[DIRECTORY_VARIABLE] = shown
+    """Run the branch's node as soon as the pipeline has committed what it needs."""
+    inputs = {name: _wait_for(experiment, source) for name, source in node(BRANCH).inputs.items()}
     return run_node(experiment, BRANCH, inputs)
+
+
+def _wait_for(experiment: ExperimentConfig, source: str) -> Manifest:
+    """Wait as long as it takes: whoever started this process stops it when the pipeline breaks off."""
+    while (manifest := find_result(experiment, source, {})) is None:
+        time.sleep(_POLL_SECONDS)
+    return manifest

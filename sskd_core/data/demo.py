@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -23,9 +27,20 @@ from sskd_core.storage.digest import digest_json
 from sskd_core.storage.store import ObjectStore
 
 _JPEG_QUALITY = 92
-_WRITERS = 8
+_WORTH_A_PROCESS = 200
+"""Scenes. Rendering holds the interpreter lock, and a process takes a second to start."""
 # Ids with gaps, as in COCO itself: nothing downstream may take a category id for a class index.
 _CATEGORY_IDS = [1 + 3 * index for index in range(len(CLASSES))]
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """One scene as it is stored; `objects` are in COCO form, without ids."""
+
+    split: str
+    index: int
+    jpeg: bytes
+    objects: list[dict[str, Any]]
 
 
 class DemoSizes(StrictModel):
@@ -59,12 +74,11 @@ def write_demo_dataset(
         return config
     jobs = [(split, index) for split, count in sizes.model_dump().items() for index in range(count)]
     annotations: dict[str, list[tuple[int, list[dict[str, Any]]]]] = {split: [] for split in sizes.model_dump()}
-    with ThreadPoolExecutor(_WRITERS) as pool:
-        results = pool.map(lambda job: _write_scene(store, prefix, seed, *job), jobs)
-        for done, ((split, index), found) in enumerate(zip(jobs, results, strict=True), 1):
-            annotations[split].append((index, found))
-            if progress is not None:
-                progress(done, len(jobs))
+    for done, scene in enumerate(_rendered(seed, jobs), 1):
+        store.put(f"{prefix}/{scene.split}/images/{_name(scene.index)}", scene.jpeg, "image/jpeg")
+        annotations[scene.split].append((scene.index, scene.objects))
+        if progress is not None:
+            progress(done, len(jobs))
     for split in ("labeled", "val", "test"):
         store.put(f"{prefix}/{split}/annotations.json", _coco(annotations[split]), "application/json")
     store.put(f"{prefix}/complete.json", json.dumps(recipe).encode(), "application/json")
@@ -79,16 +93,26 @@ def _config(prefix: str) -> DataConfig:
     return DataConfig(**sources, unlabeled=[f"{prefix}/unlabeled/images"], licence="BSD-3-Clause")
 
 
-def _write_scene(store: ObjectStore, prefix: str, seed: int, split: str, index: int) -> list[dict[str, Any]]:
-    """Write one image; return its objects in COCO form, without ids."""
+def _rendered(seed: int, jobs: list[tuple[str, int]]) -> Iterator[_Rendered]:
+    """Render the scenes, in order, on all cores where it pays."""
+    processes = min(os.cpu_count() or 1, len(jobs) // _WORTH_A_PROCESS)
+    if processes < 2:
+        yield from (_render(seed, job) for job in jobs)
+        return
+    # Not forked: this process may have threads.
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(partial(_render, seed), jobs, chunksize=16)
+
+
+def _render(seed: int, job: tuple[str, int]) -> _Rendered:
+    split, index = job
     scene = render_scene(seed, "target", split, index)
     buffer = io.BytesIO()
     Image.fromarray(scene.image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    store.put(f"{prefix}/{split}/images/{_name(index)}", buffer.getvalue(), "image/jpeg")
-    found = []
+    objects = []
     for category, mask in zip(scene.categories, scene.masks, strict=True):
         rle = encode_mask(mask)
-        found.append(
+        objects.append(
             {
                 "category_id": _CATEGORY_IDS[category],
                 "segmentation": rle,
@@ -97,7 +121,7 @@ def _write_scene(store: ObjectStore, prefix: str, seed: int, split: str, index: 
                 "iscrowd": 0,
             }
         )
-    return found
+    return _Rendered(split, index, buffer.getvalue(), objects)
 
 
 def _name(index: int) -> str:

@@ -77,6 +77,17 @@ def run_node(
         return existing
 
 
+def find_result(experiment: ExperimentConfig, node: str, inputs: Mapping[str, Manifest]) -> Manifest | None:
+    """Return what `run_node` would find done, without doing it.
+
+    Raises:
+        UserError: the store does not answer, or an input is missing.
+    """
+    store = ObjectStore(experiment.storage)
+    standing = standing_result(experiment, node, store)
+    return standing or _job(experiment, find_node(node), inputs, None, Progress(node), store).find()
+
+
 def pipeline_key(experiment: ExperimentConfig) -> str:
     """Return what identifies all runs of the same work: the name and every setting that decides a result."""
     settings = {item.name: experiment.stage_config(item.name).fingerprint_dict() for item in NODES}

@@ -15,7 +15,7 @@ from pipelines.cluster import ClusterConfig
 from pipelines.sskd import build
 from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.progress import DIRECTORY_VARIABLE
-from sskd_core.stages.entry import run_node
+from sskd_core.stages.entry import find_result, run_node
 from sskd_core.storage.store import ObjectStore
 from tests.micro import micro_data, micro_experiment
 
@@ -27,15 +27,32 @@ def experiment(store: ObjectStore) -> ExperimentConfig:
 
 def test_the_pipeline_s_task_finds_what_the_branch_did(experiment, tmp_path: Path, monkeypatch):
     monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path))
+    assert find_result(experiment, "prepare", {}) is None
+    prepared = run_node(experiment, "prepare", {})
+    assert find_result(experiment, "prepare", {}) == prepared
     ahead = run_branch(experiment)
-    assert ahead == run_node(experiment, BRANCH, {"data": run_node(experiment, "prepare", {})})
+    assert ahead == run_node(experiment, BRANCH, {"data": prepared})
 
     def endings(node: str) -> list[str]:
         records = [json.loads(line) for line in (tmp_path / f"{node}.jsonl").read_text().splitlines()]
         return [record["status"] for record in records if record["kind"] == "end"]
 
     assert endings(BRANCH) == ["done", "cached"]
-    assert endings("prepare") == ["cached"]  # what the branch itself did of it is nobody's news
+    assert endings("prepare") == ["done"]  # the branch takes it and says nothing
+
+
+def test_the_branch_waits_for_what_it_needs(experiment, monkeypatch):
+    rests: list[float] = []
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        if len(rests) == 2:
+            run_node(experiment, "prepare", {})
+
+    monkeypatch.setattr("pipelines.ahead.time.sleep", rest)
+    monkeypatch.setattr("pipelines.ahead.run_node", lambda _, name, inputs: (name, inputs))
+    assert run_branch(experiment) == (BRANCH, {"data": find_result(experiment, "prepare", {})})
+    assert len(rests) == 2
 
 
 def test_a_run_that_breaks_off_takes_the_branch_with_it(experiment, tmp_path: Path):
