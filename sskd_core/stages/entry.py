@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 SHARED_VARIABLE = "SSKD_SHARED_MACHINE"
 """Set by a runner whose tasks share one machine."""
-_BESIDE_EACH_OTHER = ("adapt_teacher", "train_supervised")
-"""Distillation begins when most of the baseline is done."""
+_BESIDE_EACH_OTHER = ("adapt_teacher", "train_supervised", "distill")
+"""The baseline trains beside the chain and is done before the chain's last training."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
