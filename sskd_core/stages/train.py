@@ -53,6 +53,7 @@ def run(config: TrainStageConfig, inputs: Mapping[str, Manifest], context: Stage
         checkpoints=checkpoints,
         progress=context.progress,
         run=context.run,
+        start_counts="student" in inputs,
     )
     outcome = trainer.fit()
     outputs = save_trained(outcome.model, context.store, context.prefix)

@@ -58,6 +58,8 @@ class Trainer:
         progress: live view.
         run: MLflow run.
         metric: what `validate` measures; the curve is `val/<metric>`.
+        start_counts: the weights that training goes on from stand for selection, too, so that with `select: best` what
+            is delivered is never worse on val.
     """
 
     def __init__(
@@ -71,10 +73,11 @@ class Trainer:
         progress: Progress,
         run: TrackingRun,
         metric: str = "mask_ap",
+        start_counts: bool = False,
     ) -> None:
         self._model, self._strategy, self._config, self._seed = model, strategy, config, seed
         self._validate, self._checkpoints, self._progress, self._run = validate, checkpoints, progress, run
-        self._metric = metric
+        self._metric, self._start_counts = metric, start_counts
         self._optimizer = make_optimizer(model, config.optimizer, strategy.extra)
         self._device = next(model.parameters()).device
         self._average = (
@@ -95,6 +98,8 @@ class Trainer:
         self._state = self._checkpoints.restore(self._modules(), self._optimizer)
         if self._state.step:
             self._progress.note(f"resumed at iteration {self._state.step} of {self._config.iterations}")
+        elif self._start_counts or self._config.iterations == 0:
+            self._validate_now()
         saved = shown = time.monotonic()
         with StopSignal() as stop, contextlib.closing(self._strategy):
             while self._state.step < self._config.iterations:
@@ -178,8 +183,6 @@ class Trainer:
 
     def _deliver(self) -> Outcome:
         model = self._delivered()
-        if self._config.iterations == 0:
-            self._validate_now()
         if self._config.select == "best":
             self._checkpoints.load_best(model)
             score = self._state.best_score

@@ -232,6 +232,20 @@ def test_no_iteration_delivers_the_initial_weights(select, make_trainer):
     assert torch.equal(final_logits(outcome.model, pixels())[1], final_logits(tiny_model(), pixels())[1])
 
 
+@pytest.mark.parametrize(("start_counts", "best"), [(True, 0), (False, 4)])
+def test_the_start_stands_for_selection_where_training_goes_on(start_counts, best, make_trainer):
+    scores = [9.0, 7.0, 8.0, 6.0] if start_counts else [7.0, 8.0, 6.0]
+    config = train_config(val_every=2, select="best", checkpoint_seconds=0.0)
+    raised = make_trainer(config, validate=scripted(*scores), start_counts=start_counts, before=raise_at(3))
+    with pytest.raises(MachineGone):
+        raised.fit()
+    # Going on, the start is not measured again.
+    outcome = make_trainer(config, validate=scripted(*scores[-2:]), start_counts=start_counts).fit()
+    assert (outcome.state.best_step, outcome.val_score) == (best, max(scores))
+    unchanged = torch.equal(final_logits(outcome.model, pixels())[1], final_logits(tiny_model(), pixels())[1])
+    assert unchanged == (best == 0)
+
+
 def test_of_equal_scores_the_first_is_the_best(make_trainer):
     outcome = make_trainer(train_config(val_every=2), validate=scripted(0.0, 0.0, 0.0)).fit()
     assert (outcome.state.best_step, outcome.val_score) == (2, 0.0)
