@@ -66,24 +66,24 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "lambda_semi", float, "stages.distill.lambda_semi", "Weight of the pseudo-labels when the student learns.", 5.0
     ),
-    Parameter("lambda_pxl", float, "stages.distill.lambda_pxl", "Weight of the pixel contrast; 0 leaves it out.", 0.0),
-    Parameter("adapt_iterations", int, "stages.adapt_teacher.iterations", "Steps of the teacher on labels alone.", 100),
+    Parameter("lambda_pxl", float, "stages.distill.lambda_pxl", "Weight of the pixel contrast; 0 leaves it out.", 0.1),
+    Parameter("adapt_iterations", int, "stages.adapt_teacher.iterations", "Steps of the teacher on labels alone.", 80),
     Parameter(
         "self_train_iterations",
         int,
         "stages.self_train_teacher.iterations",
         "Steps of the teacher on labels and its own pseudo-labels.",
-        200,
+        100,
     ),
     Parameter(
         "supervised_iterations",
         int,
         "stages.train_supervised.iterations",
         "Steps of the student on labels alone, the figure to beat; as many as the next two together.",
-        1100,
+        850,
     ),
-    Parameter("distill_iterations", int, "stages.distill.iterations", "Steps of the student on pseudo-labels.", 1000),
-    Parameter("refine_iterations", int, "stages.refine.iterations", "Steps of the student on labels, at last.", 100),
+    Parameter("distill_iterations", int, "stages.distill.iterations", "Steps of the student on pseudo-labels.", 800),
+    Parameter("refine_iterations", int, "stages.refine.iterations", "Steps of the student on labels, at last.", 50),
     Parameter("label_workers", int, "label_workers", "Labelling tasks that run side by side, 1 to 100.", 2),
     Parameter(
         "gate_min_mask_ap", float, "stages.gate.min_mask_ap", "Mask AP on test below which nothing is promoted.", 10.0
