@@ -41,8 +41,8 @@ BUDGET = (
     "tracking.mode='off'",
     "threads=1",
     "label_workers=1",
-    "stages.train_supervised.iterations=550",
-    "stages.distill.iterations=500",
+    "stages.train_supervised.iterations=450",
+    "stages.distill.iterations=400",
     "stages.refine.iterations=50",
     *(
         f"stages.{name}.{setting}"
