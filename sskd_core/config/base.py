@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -74,14 +74,23 @@ def validate(model: type[ModelT], values: Mapping[str, Any], where: str) -> Mode
         raise ConfigError(f"{where}: {lines[0]}{more}") from None
 
 
+def unknown_key(path: str, known: Sequence[str]) -> str:
+    """Return what to say of an unknown key: the closest known one, or all of them.
+
+    Args:
+        path: of the key, dotted.
+        known: the keys beside its last part.
+    """
+    close = difflib.get_close_matches(path.rsplit(".", 1)[-1], known, n=1, cutoff=0.4)
+    hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(sorted(known))}"
+    return f"unknown key '{path}'; {hint}"
+
+
 def _explain(model: type[BaseModel], item: Mapping[str, Any]) -> str:
     location = [part for part in item["loc"] if not (isinstance(part, str) and "[" in part)]
     path = ".".join(str(part) for part in location)
     if item["type"] == "extra_forbidden":
-        known = list(_keys_at(model, location[:-1]))
-        close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
-        hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(sorted(known))}"
-        return f"unknown key '{path}'; {hint}"
+        return unknown_key(path, list(_keys_at(model, location[:-1])))
     if item["type"] == "missing":
         return f"'{path}' is required"
     message = str(item["msg"]).removeprefix("Value error, ")

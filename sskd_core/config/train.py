@@ -16,6 +16,12 @@ class OptimizerConfig(StrictModel):
 
     lr: float = Field(1e-4, gt=0)
     backbone_lr_multiplier: float = Field(0.1, ge=0, le=1, description="0 freezes the encoder")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="factor of the rate from each layer of a ViT or Swin encoder to the one before it"
+    )
+    adapter_lr_multiplier: float = Field(
+        1.0, gt=0, le=1, description="of what joins encoder and decoder, such as a ViT's pyramid"
+    )
     weight_decay: float = Field(0.05, ge=0)
     clip_grad_norm: float = Field(0.01, gt=0, description="global L2 norm over all parameters")
     schedule: Literal["poly", "cosine", "constant", "step"] = "poly"
@@ -104,10 +110,3 @@ class TrainStageConfig(StrictModel):
     model: ModelConfig
     train: TrainConfig
     seed: int = Field(0, ge=0)
-
-    @model_validator(mode="after")
-    def _crop_fits_family(self) -> TrainStageConfig:
-        crop = self.train.augment.crop
-        if crop is not None and self.model.family == "mask2former" and any(side % 32 for side in crop):
-            raise ValueError("family mask2former: train.augment.crop must be a multiple of 32 on both sides")
-        return self

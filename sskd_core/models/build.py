@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerForU
 
 from sskd_core.config.base import StrictModel, validate
 from sskd_core.config.model import ModelConfig
-from sskd_core.errors import ConfigError
-from sskd_core.models.architecture import architecture
+from sskd_core.errors import ConfigError, IntegrityError
+from sskd_core.models.encoder_weights import encoder_tensors
 from sskd_core.models.grounded_parts import open_parts, published_architecture
-from sskd_core.models.mask2former import network_config
+from sskd_core.models.mask2former_arch import network_config, published_arch, read_arch
 from sskd_core.models.protocol import SegmentationModel
 from sskd_core.models.published import to_installed_names
 from sskd_core.models.weights import WeightFolder, copy_into, open_weights
@@ -41,12 +41,17 @@ class ModelCard(StrictModel):
     part: Literal["model", "encoder"] = "model"
 
 
+def _family(name: str) -> type[SegmentationModel]:
+    module, _, kind = _FAMILIES[name].partition(":")
+    found: type[SegmentationModel] = getattr(import_module(module), kind)
+    return found
+
+
 def construct(config: ModelConfig, classes: list[str], seed: int) -> SegmentationModel:
     """Build a network with random values; equal seeds give equal values, and the global generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module, name = _FAMILIES[config.family].split(":")
-        return cast(SegmentationModel, getattr(import_module(module), name)(config, classes))
+        return _family(config.family)(config, classes)
 
 
 def build_model(config: ModelConfig, classes: list[str], store: ObjectStore | None, seed: int) -> SegmentationModel:
@@ -80,7 +85,7 @@ def build_model(config: ModelConfig, classes: list[str], store: ObjectStore | No
         folder = open_weights(config.encoder_weights, store, config.weights_digest)
         encoder, tensors = model.encoder_module(), folder.tensors()
         if folder.config().get("format") != FORMAT:
-            tensors = to_installed_names(type(encoder), encoder.config, tensors)
+            tensors = encoder_tensors(encoder, tensors)
         copy_into(encoder, tensors, f"encoder weights {folder.location}")
     return model
 
@@ -91,21 +96,30 @@ def describe_weights(config: ModelConfig, folder: WeightFolder) -> tuple[ModelCo
     The prefix is empty for weights of ours and `network.` for those that `transformers` saved.
 
     Raises:
-        ConfigError: they are of another family, or their configuration says nothing about one.
+        ConfigError: they are of another family, their configuration says nothing about one, or `config.arch` has an
+            unknown key.
     """
     values = folder.config()
+    _family(config.family).check_arch(config.arch)
     if values.get("format") == FORMAT:
         card = validate(ModelCard, values, f"weights {folder.location}: config.json")
         if card.model.family != config.family:
             raise ConfigError(f"weights {folder.location} are of family {card.model.family}, not {config.family}")
-        return config.model_copy(update={"arch": card.model.arch}), card.classes, ""
+        return config.model_copy(update={"arch": _trained_as(card.model.arch, config)}), card.classes, ""
     if config.family == "mask2former" and values.get("model_type") == "mask2former":
         names = values.get("id2label", _DEFAULT_LABELS)
         classes = [names[key] for key in sorted(names, key=int)]
-        return config.model_copy(update={"arch": architecture(values)}), classes, "network."
+        return config.model_copy(update={"arch": _trained_as(published_arch(values), config)}), classes, "network."
     raise ConfigError(
         f"weights {folder.location}: config.json describes neither a model of ours nor a {config.family} model"
     )
+
+
+def _trained_as(arch: dict[str, Any], config: ModelConfig) -> dict[str, Any]:
+    """Return the architecture of weights, trained as the configuration says."""
+    how = _family(config.family).training_keys
+    own = {key: value for key, value in arch.items() if key not in how}
+    return own | {key: config.arch[key] for key in how if key in config.arch}
 
 
 def with_known_architecture(config: ModelConfig, store: ObjectStore | None) -> ModelConfig:
@@ -126,13 +140,27 @@ def _with_weights(config: ModelConfig, classes: list[str], folder: WeightFolder,
     model = construct(actual, classes, seed)
     tensors = folder.tensors()
     if prefix:
-        published = to_installed_names(Mask2FormerForUniversalSegmentation, network_config(actual.arch, known), tensors)
+        settings = network_config(read_arch(actual.arch), known)
+        published = to_installed_names(Mask2FormerForUniversalSegmentation, settings, tensors)
         tensors = {f"{prefix}{name}": tensor for name, tensor in published.items() if not name.startswith("criterion.")}
-    if known != classes and config.family in _CLASS_HEADS:
-        _match_class_rows(model, _CLASS_HEADS[config.family], tensors, known, classes)
+    if config.family in _CLASS_HEADS:
+        _check_class_count(tensors, _CLASS_HEADS[config.family], known, folder.location)
+        if known != classes:
+            _match_class_rows(model, _CLASS_HEADS[config.family], tensors, known, classes)
     copy_into(model, tensors, f"weights {folder.location}")
     model.use_assets(folder.assets(), f"weights {folder.location}")
     return model
+
+
+def _check_class_count(tensors: dict[str, Tensor], head: str, known: list[str], location: str) -> None:
+    """Refuse a class head that scores another number of classes than its description names."""
+    for part in ("weight", "bias"):
+        tensor = tensors.get(f"{head}.{part}")
+        if tensor is not None and len(tensor) != len(known) + 1:
+            raise IntegrityError(
+                f"weights {location}: the class head scores {len(tensor) - 1} classes, config.json names {len(known)}; "
+                "one of the two files is another model's"
+            )
 
 
 def _match_class_rows(
@@ -142,8 +170,8 @@ def _match_class_rows(
     own = model.state_dict()
     for part in ("weight", "bias"):
         name = f"{head}.{part}"
-        if name not in tensors or len(tensors[name]) != len(known) + 1:
-            continue  # left as it is, for `copy_into` to refuse
+        if name not in tensors:
+            continue  # for `copy_into` to refuse
         rows = own[name].clone()
         for index, label in enumerate(classes):
             if label in known:

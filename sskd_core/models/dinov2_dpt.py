@@ -6,11 +6,11 @@ Spec: `Training a Student Expert via Semi-Supervised Foundation Model Distillati
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import Dinov2Config, DPTConfig, Mask2FormerConfig
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Backbone
 from transformers.models.dpt.modeling_dpt import DPTNeck
@@ -22,6 +22,7 @@ from transformers.models.mask2former.modeling_mask2former import (
 from sskd_core.config.base import StrictModel, validate
 from sskd_core.config.model import ModelConfig
 from sskd_core.models.protocol import QueryOutput, SegmentationModel
+from sskd_core.models.resize import to_multiple
 
 
 class Dinov2DptArch(StrictModel):
@@ -65,6 +66,11 @@ class Dinov2Dpt(SegmentationModel):
         ConfigError: unknown architecture key or impossible value.
     """
 
+    @classmethod
+    def check_arch(cls, arch: Mapping[str, Any]) -> None:
+        """Refuse unknown keys; see `SegmentationModel.check_arch`."""
+        validate(Dinov2DptArch, arch, "family dinov2_dpt")
+
     def __init__(self, config: ModelConfig, classes: list[str]) -> None:
         super().__init__()
         self.config = config
@@ -85,9 +91,8 @@ class Dinov2Dpt(SegmentationModel):
         """Return the reassembled maps of the four taps; see `SegmentationModel.encode`."""
         patch = self.arch.patch_size
         rows, columns = -(-pixels.shape[2] // patch), -(-pixels.shape[3] // patch)
-        if (rows * patch, columns * patch) != tuple(pixels.shape[2:]):
-            pixels = functional.interpolate(pixels, (rows * patch, columns * patch), mode="bilinear")
-        levels: list[Tensor] = self.neck.reassemble_stage(list(self.encoder(pixels).feature_maps), rows, columns)
+        states = self.encoder(to_multiple(pixels, patch)).feature_maps
+        levels: list[Tensor] = self.neck.reassemble_stage(list(states), rows, columns)
         return levels
 
     def decode(self, levels: list[Tensor]) -> QueryOutput:

@@ -134,6 +134,11 @@ class GroundedSam(SegmentationModel):
             unknown class.
     """
 
+    @classmethod
+    def check_arch(cls, arch: Mapping[str, Any]) -> None:
+        """Refuse unknown keys; see `SegmentationModel.check_arch`."""
+        validate(GroundedSamArch, arch, "family grounded_sam")
+
     def __init__(self, config: ModelConfig, classes: list[str]) -> None:
         super().__init__()
         self.config, self.classes = config, classes

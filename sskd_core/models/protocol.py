@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,11 +51,22 @@ class SegmentationModel(nn.Module):
         config: what it was built from.
         classes: class names, in index order.
         assets: files by name that belong beside its weights, such as a tokenizer.
+        training_keys: keys of `arch` that say how it trains and not what it is; a run's own hold for any weights.
     """
 
     config: ModelConfig
     classes: list[str]
     assets: Mapping[str, bytes] = MappingProxyType({})
+    training_keys: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def check_arch(cls, arch: Mapping[str, Any]) -> None:
+        """Refuse an `arch` that the family does not understand, also where weights will overrule it.
+
+        Raises:
+            ConfigError: unknown key, with the closest one named, or impossible value.
+        """
+        raise NotImplementedError
 
     @property
     def input(self) -> InputConfig:
@@ -89,6 +100,10 @@ class SegmentationModel(nn.Module):
     def encoder_module(self) -> nn.Module:
         """Return the encoder: it trains at the backbone's learning rate, and weights may hold it alone."""
         raise NotImplementedError
+
+    def adapter_module(self) -> nn.Module | None:
+        """Return what joins the encoder to the decoder and is not part of encoder weights, if anything."""
+        return None
 
 
 @runtime_checkable

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from sskd_core.config.train import OptimizerConfig
+from sskd_core.errors import ConfigError
+from sskd_core.models.layer_depth import parameter_depths
 from sskd_core.models.protocol import SegmentationModel
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)
@@ -21,10 +23,13 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """Group the parameters: the encoder at a reduced rate, norms and embeddings without decay.
 
-    A group's `scale` is its share of the base learning rate. A multiplier of 0 freezes the encoder. `extra` is trained
-    beside the network at the base rate.
+    A group's `scale` is its share of the base learning rate. A multiplier of 0 freezes the encoder; parameters that the
+    network itself has frozen are left out. `extra` is trained beside the network at the base rate.
+
+    Raises:
+        ConfigError: `layer_decay` is asked of an encoder that is neither a ViT nor a Swin.
     """
-    encoder = {id(parameter) for parameter in model.encoder_module().parameters()}
+    scales = _scales(model, config)
     undecayed = {
         id(parameter)
         for module in model.modules()
@@ -33,9 +38,10 @@ def make_optimizer(
     } | {id(parameter) for name, parameter in model.named_parameters() if name.endswith(_TOKENS)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in chain(model.parameters(), () if extra is None else extra.parameters()):
-        scale = config.backbone_lr_multiplier if id(parameter) in encoder else 1.0
+        scale = scales.get(id(parameter), 1.0)
         if scale == 0.0:
             parameter.requires_grad_(False)
+        if not parameter.requires_grad:
             continue
         decay = 0.0 if id(parameter) in undecayed else config.weight_decay
         groups.setdefault((scale, decay), []).append(parameter)
@@ -44,6 +50,28 @@ def make_optimizer(
         lr=config.lr,
         fused=True,
     )
+
+
+def _scales(model: SegmentationModel, config: OptimizerConfig) -> dict[int, float]:
+    """Return the share of the base rate by `id` of the parameters that have another one than 1.
+
+    With layer decay d, a parameter at depth k of L + 1 (see `parameter_depths`) has d ** (L + 1 - k) of the encoder's.
+    """
+    encoder = model.encoder_module()
+    scales = {id(parameter): config.backbone_lr_multiplier for parameter in encoder.parameters()}
+    if config.layer_decay != 1.0:
+        found = parameter_depths(encoder)
+        if found is None:
+            raise ConfigError(
+                f"optimizer.layer_decay {config.layer_decay} needs a ViT or Swin encoder; this one is a "
+                f"{type(encoder).__name__}: leave it at 1"
+            )
+        depths, last = found
+        scales = {key: scale * config.layer_decay ** (last - depths[key]) for key, scale in scales.items()}
+    adapter = model.adapter_module()
+    if adapter is not None:
+        scales |= {id(parameter): config.adapter_lr_multiplier for parameter in adapter.parameters()}
+    return scales
 
 
 def learning_rate(config: OptimizerConfig, step: int, iterations: int) -> float:

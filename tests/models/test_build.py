@@ -14,7 +14,7 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerForU
 
 from sskd_core.errors import ConfigError, IntegrityError
 from sskd_core.models.build import build_model, construct
-from sskd_core.models.mask2former import network_config
+from sskd_core.models.mask2former_arch import network_config, read_arch
 from sskd_core.models.trained import model_card
 from sskd_core.models.weights import open_weights
 
@@ -35,7 +35,7 @@ def save_own(model, folder):
 def published_teacher(tmp_path):
     """A Mask2Former with classes of its own, and the folder that `transformers` saved it in."""
     torch.manual_seed(3)
-    config = network_config(ARCHES["mask2former"], ["star", "moon", "disc"])
+    config = network_config(read_arch(ARCHES["mask2former"]), ["star", "moon", "disc"])
     network = Mask2FormerForUniversalSegmentation(config)
     network.save_pretrained(tmp_path / "published")
     return network, tmp_path / "published"
@@ -103,7 +103,7 @@ def test_class_rows_of_a_published_mask2former_are_matched_by_name(published_tea
 
 def test_published_weights_without_class_names_load(tmp_path):
     """Two unnamed classes are the default of `transformers`, which it does not write down."""
-    config = network_config(ARCHES["mask2former"], ["LABEL_0", "LABEL_1"])
+    config = network_config(read_arch(ARCHES["mask2former"]), ["LABEL_0", "LABEL_1"])
     Mask2FormerForUniversalSegmentation(config).save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
     values.pop("id2label", None)
@@ -190,12 +190,26 @@ def test_a_missing_tensor_is_named(classes, tmp_path):
         build_model(model_config(weights=location), CLASSES, None, seed=0)
 
 
-def test_a_class_head_of_another_length_than_the_class_list_is_refused(tmp_path):
-    location = save_own(tiny_model(classes=["moon"]), tmp_path / "weights")
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("classes", [CLASSES, ["moon", "sun"]], ids=["other classes", "same classes"])
+def test_a_class_head_of_another_length_than_the_class_list_is_refused(family, classes, tmp_path):
+    location = save_own(tiny_model(family, classes=["moon"]), tmp_path / "weights")
     path = tmp_path / "weights" / "config.json"
     path.write_text(path.read_text().replace('["moon"]', '["moon", "sun"]'))
-    with pytest.raises(IntegrityError, match=r"tensor 'class_head\.(bias|weight)' has shape \[2"):
-        build_model(model_config(weights=location), CLASSES, None, seed=0)
+    with pytest.raises(IntegrityError, match=r"class head scores 1 classes, config\.json names 2; one of") as caught:
+        build_model(model_config(family, weights=location), classes, None, seed=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_published_class_head_of_another_length_is_refused(published_teacher):
+    _, folder = published_teacher
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    values["id2label"] = {"0": "star", "1": "moon"}
+    path.write_text(json.dumps(values))
+    with pytest.raises(IntegrityError, match=r"class head scores 3 classes, config\.json names 2") as caught:
+        build_model(model_config("mask2former", weights=str(folder)), CLASSES, None, seed=0)
+    assert "\n" not in str(caught.value)
 
 
 def test_weights_that_changed_since_the_run_was_pinned_are_refused(tmp_path):
@@ -204,3 +218,9 @@ def test_weights_that_changed_since_the_run_was_pinned_are_refused(tmp_path):
     build_model(model_config(weights=location, weights_digest=digest), CLASSES, None, seed=0)
     with pytest.raises(IntegrityError, match="the run was started with sha256:000"):
         build_model(model_config(weights=location, weights_digest="sha256:" + "0" * 64), CLASSES, None, seed=0)
+
+
+def test_unknown_keys_are_refused_though_weights_overrule_them(tmp_path):
+    location = save_own(tiny_model(), tmp_path / "weights")
+    with pytest.raises(ConfigError, match=r"family dinov2_dpt: unknown key 'dept'; did you mean 'depth'\?"):
+        build_model(model_config(weights=location, arch={"dept": 4}), CLASSES, None, seed=0)

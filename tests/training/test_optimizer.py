@@ -8,9 +8,11 @@ import pytest
 from engine_fixtures import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
+from mask2former_fixtures import MICRO, micro
 from torch import nn
 
 from sskd_core.config.train import OptimizerConfig
+from sskd_core.errors import ConfigError
 from sskd_core.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 
 
@@ -35,9 +37,10 @@ def model(request):
 def test_the_encoder_learns_at_its_share(model):
     found = groups(model, backbone_lr_multiplier=0.25)
     encoder = {id(parameter) for parameter in model.encoder_module().parameters()}
-    assert found.keys() == {name for name, _ in model.named_parameters()}
+    assert found.keys() == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     for name, parameter in model.named_parameters():
-        assert found[name][0] == (0.25 if id(parameter) in encoder else 1.0), name
+        if parameter.requires_grad:
+            assert found[name][0] == (0.25 if id(parameter) in encoder else 1.0), name
 
 
 def test_norms_embeddings_and_positions_do_not_decay(model):
@@ -46,7 +49,8 @@ def test_norms_embeddings_and_positions_do_not_decay(model):
         f"{prefix}.{name}"
         for prefix, module in model.named_modules()
         if isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.Embedding))
-        for name, _ in module.named_parameters(recurse=False)
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.requires_grad
     }
     spared |= {name for name in found if any(part in name for part in ("position", "_token", "bias_table"))}
     assert {name for name, (_, decay) in found.items() if decay == 0.0} == spared
@@ -114,3 +118,55 @@ def test_the_rate_is_positive_and_never_above_the_peak(schedule, warmup, place):
     iterations, step = place
     rate = learning_rate(OptimizerConfig(lr=1e-3, schedule=schedule, warmup_iterations=warmup), step, iterations)
     assert 0.0 < rate <= 1e-3
+
+
+def scale_of(found: dict[str, tuple[float, float]], part: str) -> float:
+    """Return the one scale of the parameters whose name has `part` in it."""
+    scales = {scale for name, (scale, _) in found.items() if part in name}
+    assert len(scales) == 1, (part, scales)
+    return scales.pop()
+
+
+@pytest.mark.parametrize("backbone", ["dinov2_b", "deit_b"])
+def test_layer_decay_of_a_vit(backbone):
+    """Two blocks: depths are 0 embeddings, 1 and 2 blocks, 3 the final norm; 0.5 ** (3 - depth) of the tenth."""
+    model = micro(backbone)
+    found = groups(model, backbone_lr_multiplier=0.1, layer_decay=0.5, adapter_lr_multiplier=0.4)
+    assert scale_of(found, "vit.embeddings.") == pytest.approx(0.1 / 8)
+    layers = "vit.encoder.layer." if backbone == "dinov2_b" else "vit.layers."
+    assert scale_of(found, f"{layers}0.") == pytest.approx(0.1 / 4)
+    assert scale_of(found, f"{layers}1.") == pytest.approx(0.1 / 2)
+    assert scale_of(found, "vit.layernorm.") == pytest.approx(0.1)
+    assert scale_of(found, "encoder.projections.") == 0.4
+    assert scale_of(found, "transformer_module.") == 1.0
+
+
+def test_layer_decay_of_a_swin():
+    """Stages of 1, 2, 1 and 1 blocks: a merging goes with the last block before it, the stages' norms are last."""
+    model = micro("swin_t", backbone_config={**MICRO["swin_t"], "depths": [1, 2, 1, 1]})
+    found = groups(model, backbone_lr_multiplier=1.0, layer_decay=0.5)
+    assert scale_of(found, "swin.embeddings.") == pytest.approx(0.5**6)
+    depths = {"0.blocks.0": 1, "0.downsample": 1, "1.blocks.0": 2, "1.blocks.1": 3, "1.downsample": 3}
+    for part, depth in {**depths, "2.blocks.0": 4, "2.downsample": 4, "3.blocks.0": 5}.items():
+        assert scale_of(found, f"swin.encoder.layers.{part}.") == pytest.approx(0.5 ** (6 - depth)), part
+    assert scale_of(found, "hidden_states_norms.") == 1.0
+    assert scale_of(found, "pixel_level_module.decoder.") == 1.0
+
+
+def test_layer_decay_of_the_student():
+    found = groups(tiny_model(), backbone_lr_multiplier=0.1, layer_decay=0.9)
+    assert scale_of(found, "encoder.embeddings.") == pytest.approx(0.1 * 0.9**5)
+    assert scale_of(found, "encoder.encoder.layer.3.") == pytest.approx(0.1 * 0.9)
+
+
+def test_layer_decay_of_a_resnet_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"layer_decay 0\.8 needs a ViT or Swin encoder; this one is a ResNetBackbone"
+    ):
+        groups(micro("r50"), layer_decay=0.8)
+
+
+def test_what_the_network_has_frozen_is_left_out():
+    found = groups(micro("r50", freeze_backbone=True))
+    assert found
+    assert not [name for name in found if "pixel_level_module.encoder" in name]
