@@ -16,7 +16,7 @@ from sskd_core.config.data import DataConfig, PrepareConfig
 from sskd_core.config.finish import EvaluateConfig, ExportConfig, RegisterConfig
 from sskd_core.config.gate import GateConfig
 from sskd_core.config.label import PseudoLabelConfig, PseudoLabelStageConfig
-from sskd_core.config.model import ModelConfig
+from sskd_core.config.model import REGION_FAMILIES, ModelConfig
 from sskd_core.config.retrain import RetrainConfig, TakeOver
 from sskd_core.config.storage import StorageConfig
 from sskd_core.config.tracking import TrackingConfig
@@ -123,6 +123,15 @@ class ExperimentConfig(StrictModel):
     def _refined_by_annotations_alone(self) -> ExperimentConfig:
         if self.stages.refine.strategy != "supervised" or self.stages.refine.lambda_pxl:
             raise ValueError("stages.refine: refinement is supervised only; set strategy: supervised and lambda_pxl: 0")
+        return self
+
+    @model_validator(mode="after")
+    def _student_can_be_exported(self) -> ExperimentConfig:
+        if self.student.family in REGION_FAMILIES:
+            raise ValueError(
+                f"student.family {self.student.family} has no portable ONNX file; it can be the teacher; for the "
+                "student choose dinov2_dpt or mask2former"
+            )
         return self
 
     def stage_config(self, name: str, worker: int = 0) -> StageConfig:

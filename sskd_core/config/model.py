@@ -9,7 +9,9 @@ from pydantic import Field, model_validator
 from sskd_core.config.base import StrictModel
 from sskd_core.config.grounding import GroundingConfig
 
-Family = Literal["mask2former", "dinov2_dpt", "grounded_sam"]
+Family = Literal["mask2former", "dinov2_dpt", "grounded_sam", "mask_rcnn", "detectron2"]
+REGION_FAMILIES = ("mask_rcnn", "detectron2")
+"""Families that find boxes first and compute their own losses: no set loss, no feature levels, no ONNX file."""
 
 
 class InputConfig(StrictModel):

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from sskd_core.config.base import Runtime, StrictModel
 from sskd_core.config.contrast import PixelContrastConfig
-from sskd_core.config.model import ModelConfig
+from sskd_core.config.model import REGION_FAMILIES, ModelConfig
 
 
 class OptimizerConfig(StrictModel):
@@ -110,3 +110,9 @@ class TrainStageConfig(StrictModel):
     model: ModelConfig
     train: TrainConfig
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _terms_fit_family(self) -> TrainStageConfig:
+        if self.model.family in REGION_FAMILIES and self.train.lambda_pxl:
+            raise ValueError(f"family {self.model.family} shows no feature levels; set train.lambda_pxl: 0")
+        return self

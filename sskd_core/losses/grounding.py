@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.loss.loss_grounding_dino import sigmoid_focal_loss
 
+from sskd_core.losses.boxes import boxes_of_masks, without_empty
 from sskd_core.losses.points import point_mask_losses
 from sskd_core.losses.set_criterion import SetCriterion, Target
 from sskd_core.models.grounded_sam import GroundedOutput
@@ -41,7 +42,7 @@ class GroundingCriterion(SetCriterion):
             terms of all prompts are added and divided by the instances of the batch.
         """
         assert isinstance(output, GroundedOutput)
-        targets = [_without_empty(target) for target in targets]
+        targets = [without_empty(target) for target in targets]
         boxes = [boxes_of_masks(target.masks) for target in targets]
         terms = dict.fromkeys([*_PARTS.values(), "proposal"], output.answers[0].logits.new_zeros(()))
         for answer in output.answers:
@@ -75,36 +76,12 @@ class GroundingCriterion(SetCriterion):
         }
 
 
-def boxes_of_masks(masks: Tensor) -> Tensor:
-    """Return the tight boxes of masks that are not empty.
-
-    Args:
-        masks: [n, H, W], 0 or 1.
-
-    Returns:
-        [n, 4], x0 y0 x1 y1 as fractions of the input; a mask of one pixel has a box of one pixel.
-    """
-    inside = masks > 0.5
-    spans = []
-    for axis, side in ((1, masks.shape[2]), (2, masks.shape[1])):
-        line = inside.any(axis).int()
-        first, after = line.argmax(1), side - line.flip(1).argmax(1)
-        spans.append((first / side, after / side))
-    (x0, x1), (y0, y1) = spans
-    return torch.stack([x0, y0, x1, y1], 1)
-
-
 def mask_iou(logits: Tensor, truth: Tensor) -> Tensor:
     """Return the IoU of predicted masks [n, h, w] with true ones [n, H, W], compared at h x w; [n]."""
     wanted = functional.adaptive_avg_pool2d(truth[:, None], (logits.shape[1], logits.shape[2]))[:, 0] >= 0.5
     found = logits > 0.0
     both, either = (found & wanted).flatten(1).sum(1), (found | wanted).flatten(1).sum(1)
     return both / either.clamp_min(1)
-
-
-def _without_empty(target: Target) -> Target:
-    kept = target.masks.flatten(1).any(1)
-    return Target(target.labels[kept], target.masks[kept])
 
 
 def _detection_terms(

@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerForUniversalSegmentation
 
 from sskd_core.config.base import StrictModel, validate
-from sskd_core.config.model import ModelConfig
-from sskd_core.errors import ConfigError, IntegrityError
+from sskd_core.config.model import REGION_FAMILIES, ModelConfig
+from sskd_core.errors import ConfigError
+from sskd_core.models.class_layers import CLASS_HEADS, match_class_rows, restart_class_layers
 from sskd_core.models.encoder_weights import encoder_tensors
 from sskd_core.models.grounded_parts import open_parts, published_architecture
 from sskd_core.models.mask2former_arch import network_config, published_arch, read_arch
@@ -25,11 +25,12 @@ _FAMILIES = {
     "mask2former": "sskd_core.models.mask2former:Mask2Former",
     "dinov2_dpt": "sskd_core.models.dinov2_dpt:Dinov2Dpt",
     "grounded_sam": "sskd_core.models.grounded_sam:GroundedSam",
+    "mask_rcnn": "sskd_core.models.mask_rcnn:MaskRcnn",
+    "detectron2": "sskd_core.models.detectron2:Detectron2",
 }
 """Imported when first built: importing all of them takes seconds, at the start of every stage."""
 _DEFAULT_LABELS = {"0": "LABEL_0", "1": "LABEL_1"}
 """What `transformers` leaves out of a configuration, because it is its default."""
-_CLASS_HEADS = {"mask2former": "network.class_predictor", "dinov2_dpt": "class_head"}
 
 
 class ModelCard(StrictModel):
@@ -143,38 +144,13 @@ def _with_weights(config: ModelConfig, classes: list[str], folder: WeightFolder,
         settings = network_config(read_arch(actual.arch), known)
         published = to_installed_names(Mask2FormerForUniversalSegmentation, settings, tensors)
         tensors = {f"{prefix}{name}": tensor for name, tensor in published.items() if not name.startswith("criterion.")}
-    if config.family in _CLASS_HEADS:
-        _check_class_count(tensors, _CLASS_HEADS[config.family], known, folder.location)
+    where = f"weights {folder.location}"
+    if config.family in REGION_FAMILIES:
         if known != classes:
-            _match_class_rows(model, _CLASS_HEADS[config.family], tensors, known, classes)
-    copy_into(model, tensors, f"weights {folder.location}")
-    model.use_assets(folder.assets(), f"weights {folder.location}")
+            narrow, wide = (construct(actual, [*known, *more], seed).state_dict() for more in ((), ("",)))
+            restart_class_layers(model, tensors, narrow, wide, where)
+    elif config.family in CLASS_HEADS:
+        match_class_rows(model, CLASS_HEADS[config.family], tensors, known, where)
+    copy_into(model, tensors, where)
+    model.use_assets(folder.assets(), where)
     return model
-
-
-def _check_class_count(tensors: dict[str, Tensor], head: str, known: list[str], location: str) -> None:
-    """Refuse a class head that scores another number of classes than its description names."""
-    for part in ("weight", "bias"):
-        tensor = tensors.get(f"{head}.{part}")
-        if tensor is not None and len(tensor) != len(known) + 1:
-            raise IntegrityError(
-                f"weights {location}: the class head scores {len(tensor) - 1} classes, config.json names {len(known)}; "
-                "one of the two files is another model's"
-            )
-
-
-def _match_class_rows(
-    model: nn.Module, head: str, tensors: dict[str, Tensor], known: list[str], classes: list[str]
-) -> None:
-    """Rewrite the class head in `tensors` for another class list; the row of "no object" is always kept."""
-    own = model.state_dict()
-    for part in ("weight", "bias"):
-        name = f"{head}.{part}"
-        if name not in tensors:
-            continue  # for `copy_into` to refuse
-        rows = own[name].clone()
-        for index, label in enumerate(classes):
-            if label in known:
-                rows[index] = tensors[name][known.index(label)]
-        rows[-1] = tensors[name][-1]
-        tensors[name] = rows

@@ -11,26 +11,18 @@ from PIL import Image as PilImage
 from torch import Tensor
 from torch.nn import functional
 
-from sskd_core.config.model import InputConfig
-from sskd_core.data.instances import encode_instance
-from sskd_core.data.preprocess import RawInstance, letterbox, to_pixels
-from sskd_core.data.records import Instance
+from sskd_core.data.preprocess import RawInstance, letterbox
 from sskd_core.models.grounded_sam import Detections, GroundedSam
+from sskd_core.models.predictor import ImagePredictor
 from sskd_core.models.protocol import Image
 from sskd_core.models.sam_masks import BOXES_AT_ONCE, decode_boxes, encode_image, input_side
 
 
-class GroundedPredictor:
+class GroundedPredictor(ImagePredictor[GroundedSam]):
     """Predicts instances; both image encoders see each image once, all images of a call together.
 
     The detector's thresholds are those of `grounding`. What it finds is scored, and then dropped below
     `score_threshold`.
-
-    Args:
-        model: in eval mode; its device is used, with bfloat16 on CUDA.
-        score_threshold: instances with a lower score are dropped.
-        max_instances: kept per image, best first.
-        mask_threshold: probability above which a pixel belongs to a mask.
     """
 
     def __init__(
@@ -40,17 +32,9 @@ class GroundedPredictor:
         max_instances: int = 100,
         mask_threshold: float = 0.5,
     ) -> None:
-        self.model = model
-        self.classes = model.classes
-        self.score_threshold = score_threshold
-        self.max_instances = max_instances
-        self.mask_threshold = mask_threshold
+        super().__init__(model, score_threshold, max_instances, mask_threshold)
         settings = model.grounding
         self._thresholds = [settings.class_thresholds.get(name, settings.score_threshold) for name in model.classes]
-
-    def predict(self, images: list[Image]) -> list[list[Instance]]:
-        """Return the instances of each image, best score first, masks at the image's own size."""
-        return [[encode_instance(item) for item in found] for found in self.predict_raw(images)]
 
     @torch.inference_mode()
     def predict_raw(self, images: list[Image]) -> list[list[RawInstance]]:
@@ -72,12 +56,12 @@ class GroundedPredictor:
         inside = torch.zeros(len(images), size.height, size.width, dtype=torch.int64)
         for row, (_, (height, width)) in zip(inside, boxed, strict=True):
             row[:height, :width] = 1
-        inside = inside.to(self._device)
+        inside = inside.to(self.device)
         # The detector was trained with padding of the mean colour.
-        pixels = self._tensor([canvas for canvas, _ in boxed], size) * inside[:, None]
-        with self._autocast():
+        pixels = self.pixels([canvas for canvas, _ in boxed], size) * inside[:, None]
+        with self.autocast():
             answers = self.model.ask(pixels, inside)
-        thresholds = torch.tensor(self._thresholds, device=self._device)
+        thresholds = torch.tensor(self._thresholds, device=self.device)
         kept = []
         for item in self.model.best_boxes(answers):
             best = item.scores.max(-1)
@@ -91,8 +75,8 @@ class GroundedPredictor:
         squares = [
             np.asarray(PilImage.fromarray(image).resize((side, side), PilImage.Resampling.BILINEAR)) for image in images
         ]
-        with self._autocast():
-            return encode_image(self.model.segmenter, self._tensor(squares, self.model.input)).pyramid
+        with self.autocast():
+            return encode_image(self.model.segmenter, self.pixels(squares, self.model.input)).pyramid
 
     def _segment(self, pyramid: list[Tensor], detections: Detections, size: tuple[int, int]) -> list[RawInstance]:
         logits, quality = decode_boxes(self.model.segmenter, pyramid, detections.boxes)
@@ -111,17 +95,6 @@ class GroundedPredictor:
             for index in ranked
             if masks[index].any() and scores[index] >= self.score_threshold
         ][: self.max_instances]
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")
-
-    def _tensor(self, canvases: list[Image], size: InputConfig) -> Tensor:
-        pixels = np.stack([to_pixels(canvas, size.mean, size.std) for canvas in canvases])
-        return torch.from_numpy(pixels).to(self._device)
 
 
 def full_size_masks(logits: Tensor, size: tuple[int, int], threshold: float) -> NDArray[np.bool_]:

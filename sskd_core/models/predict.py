@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
-from sskd_core.data.instances import encode_instance
-from sskd_core.data.preprocess import RawInstance, instances_from_logits, letterbox, to_pixels
-from sskd_core.data.records import Instance
+from sskd_core.data.preprocess import RawInstance, instances_from_logits, letterbox
+from sskd_core.models.predictor import ImagePredictor
 from sskd_core.models.protocol import Image, SegmentationModel, Teacher
+from sskd_core.models.region import RegionModel
+from sskd_core.models.region_predict import RegionPredictor
 
 
-class Predictor:
-    """Predicts instances; one forward pass for all images of a call.
-
-    Args:
-        model: in eval mode; its device is used.
-        score_threshold: instances with a lower class score x mask score are dropped.
-        max_instances: kept per image.
-        mask_threshold: probability above which a pixel belongs to a mask.
-    """
-
-    def __init__(
-        self,
-        model: SegmentationModel,
-        score_threshold: float = 0.0,
-        max_instances: int = 100,
-        mask_threshold: float = 0.5,
-    ) -> None:
-        self.model = model
-        self.classes = model.classes
-        self.score_threshold = score_threshold
-        self.max_instances = max_instances
-        self.mask_threshold = mask_threshold
-
-    def predict(self, images: list[Image]) -> list[list[Instance]]:
-        """Return the instances of each image, best score first, masks at the image's own size."""
-        return [[encode_instance(item) for item in found] for found in self.predict_raw(images)]
+class Predictor(ImagePredictor[SegmentationModel]):
+    """Predicts instances from queries; an instance's score is its class score x its mask score."""
 
     @torch.inference_mode()
     def predict_raw(self, images: list[Image]) -> list[list[RawInstance]]:
         """Return the instances of each image with dense masks."""
         size = self.model.input
         boxed = [letterbox(image, size.height, size.width) for image in images]
-        pixels = np.stack([to_pixels(canvas, size.mean, size.std) for canvas, _ in boxed])
-        device = next(self.model.parameters()).device
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            output = self.model(torch.from_numpy(pixels).to(device))
+        pixels = self.pixels([canvas for canvas, _ in boxed], size)
+        with self.autocast():
+            output = self.model(pixels)
         classes = output.class_logits[-1].float().cpu().numpy()
         masks = output.mask_logits[-1].float().cpu().numpy()
         return [
@@ -67,7 +42,7 @@ class Predictor:
 def make_predictor(
     model: SegmentationModel, score_threshold: float = 0.0, max_instances: int = 100, mask_threshold: float = 0.5
 ) -> Teacher:
-    """Return the predictor of the model's family; the arguments are those of `Predictor`."""
+    """Return the predictor of the model's family; the arguments are those of `ImagePredictor`."""
     if model.config.family == "grounded_sam":
         # Imported where it is used: its networks take seconds to import.
         from sskd_core.models.grounded_predict import GroundedPredictor
@@ -75,4 +50,6 @@ def make_predictor(
 
         assert isinstance(model, GroundedSam)
         return GroundedPredictor(model, score_threshold, max_instances, mask_threshold)
+    if isinstance(model, RegionModel):
+        return RegionPredictor(model, score_threshold, max_instances, mask_threshold)
     return Predictor(model, score_threshold, max_instances, mask_threshold)

@@ -14,7 +14,7 @@ from sskd_core.data.dataset import Dataset
 from sskd_core.data.loader import BatchLoader, LabeledExamples
 from sskd_core.errors import ConfigError
 from sskd_core.labels.store import load_labels
-from sskd_core.losses.set_criterion import SetCriterion
+from sskd_core.losses.choose import criterion_of
 from sskd_core.models.build import build_model
 from sskd_core.models.protocol import SegmentationModel
 from sskd_core.models.trained import default_device, load_trained, save_trained
@@ -93,7 +93,7 @@ def _strategy(
     contrast = None
     if train.lambda_pxl:
         contrast = ContrastTerm(model, train.contrast, train.lambda_pxl, train.iterations, config.seed)
-    criterion = _criterion(config)
+    criterion = criterion_of(model, train.criterion)
 
     def loader(examples: LabeledExamples, batch: int, stream: str) -> BatchLoader:
         return BatchLoader(
@@ -112,15 +112,6 @@ def _strategy(
     pseudo = LabeledExamples(dataset.images("unlabeled"), labels, dataset.read_image)
     unlabeled = loader(pseudo, train.unlabeled_batch, "unlabeled")
     return SemiSupervised(labeled, unlabeled, criterion, train.lambda_semi, contrast)
-
-
-def _criterion(config: TrainStageConfig) -> SetCriterion:
-    if config.model.family == "grounded_sam":
-        # Imported where it is used: its networks take seconds to import.
-        from sskd_core.losses.grounding import GroundingCriterion
-
-        return GroundingCriterion(config.train.criterion)
-    return SetCriterion(config.train.criterion)
 
 
 def _write_curves(curves: Curves, context: StageContext) -> ObjectRef:

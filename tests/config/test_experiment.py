@@ -72,6 +72,13 @@ def test_refinement_with_anything_but_annotations_is_refused(change):
         ExperimentConfig.model_validate({**VALUES, "stages": stages})
 
 
+@pytest.mark.parametrize("family", ["mask_rcnn", "detectron2"])
+def test_a_student_that_cannot_be_exported_is_refused_before_it_is_trained(family):
+    with pytest.raises(ValidationError, match=f"student.family {family} has no portable ONNX file"):
+        ExperimentConfig.model_validate({**VALUES, "student": {"family": family}})
+    ExperimentConfig.model_validate({**VALUES, "teacher": {"family": family}})
+
+
 def test_the_other_nodes_get_theirs(experiment):
     kinds = {
         "prepare": PrepareConfig,

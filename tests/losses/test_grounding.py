@@ -10,7 +10,8 @@ from engine_fixtures import CLASSES
 from grounding_fixtures import SIZE, tiny_teacher
 
 from sskd_core.config.train import SetCriterionConfig
-from sskd_core.losses.grounding import GroundingCriterion, boxes_of_masks, mask_iou
+from sskd_core.losses.boxes import boxes_of_masks
+from sskd_core.losses.grounding import GroundingCriterion, mask_iou
 from sskd_core.losses.set_criterion import Target
 from sskd_core.models.grounded_sam import GroundedSam
 from sskd_core.models.sam_masks import decode_boxes, encode_image
