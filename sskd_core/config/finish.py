@@ -21,6 +21,9 @@ class EvaluateConfig(StrictModel):
     batch: Runtime[int] = Field(16, ge=1)
     max_detections: int = Field(100, ge=1)
     overlay_images: int = Field(8, ge=0, description="images drawn side by side in the report")
+    second_opinion: bool = Field(
+        False, description="compute mask AP with detectron2's COCOEvaluator, too; it must be installed"
+    )
 
 
 class ExportConfig(StrictModel):

@@ -104,7 +104,7 @@ def _evaluated(
     found = _detections(predictions, numbers)
     if not found or not any(image.instances for image in truth.values()):
         return None
-    reference = hotcoco.COCO(_document(truth, numbers, classes))
+    reference = hotcoco.COCO(coco_document(truth, numbers, classes))
     evaluation = hotcoco.COCOeval(reference, reference.load_res(found), "segm")
     evaluation.params.max_dets = [1, min(10, max_detections), max_detections]
     evaluation.evaluate()
@@ -162,7 +162,10 @@ def _nothing_found(truth: Mapping[str, LabeledImage], classes: Sequence[str]) ->
     return InstanceAP(0.0, 0.0, 0.0, per_class, evaluator_name(), len(truth))
 
 
-def _document(truth: Mapping[str, LabeledImage], numbers: Mapping[str, int], classes: Sequence[str]) -> dict[str, Any]:
+def coco_document(
+    truth: Mapping[str, LabeledImage], numbers: Mapping[str, int], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return annotations in COCO's format; category ids are class indices + 1, image ids are `numbers`."""
     annotations: list[dict[str, Any]] = []
     for image_id, image in truth.items():
         for item in image.instances:

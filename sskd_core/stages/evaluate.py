@@ -6,8 +6,9 @@ All models meet the same images under the same evaluator. Nothing is selected he
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from typing import Any
 
 from sskd_core.config.base import validate
 from sskd_core.config.finish import EvaluateConfig
@@ -15,12 +16,14 @@ from sskd_core.config.model import ModelConfig
 from sskd_core.data.dataset import Dataset
 from sskd_core.data.records import Instance
 from sskd_core.errors import UserError
+from sskd_core.evaluation.detectron2_ap import SecondOpinion, detectron2_mask_ap
 from sskd_core.evaluation.instance_ap import InstanceAP, evaluator_name, instance_ap_and_matches
 from sskd_core.evaluation.matches import MATCHES, MEDIA_TYPE, SplitMatches, encode_matches
 from sskd_core.evaluation.overlay import draw_row
 from sskd_core.evaluation.predictions import predict_split
 from sskd_core.labels.sheet import spread_indices
 from sskd_core.models.build import build_model
+from sskd_core.models.detectron2_config import require_detectron2
 from sskd_core.models.predict import make_predictor
 from sskd_core.models.protocol import SegmentationModel, Teacher
 from sskd_core.models.trained import default_device, load_trained
@@ -63,12 +66,14 @@ class Evaluated:
         parameters: their number.
         shown: its instances on the images of the overlays, by image id.
         matches: what it found on each image, kept so that models can be compared image by image.
+        second: mask AP by another evaluator, if it was asked for.
     """
 
     figures: InstanceAP
     parameters: int
     shown: dict[str, list[Instance]]
     matches: SplitMatches
+    second: SecondOpinion | None = None
 
 
 LoadModel = Callable[[str, Mapping[str, Manifest], ObjectStore, EvaluateConfig], Candidate]
@@ -92,12 +97,17 @@ def run(
 
     Raises:
         UserError: a model was trained for other classes.
+        ConfigError: a second opinion is asked for and detectron2 is not installed.
     """
+    if config.second_opinion:
+        require_detectron2()
     dataset = Dataset.load(inputs["data"], context.store)
     found = dict(_evaluate(config, inputs, context, dataset, load_model or load_network))
     metrics: dict[str, float] = {}
     for name, model in found.items():
         metrics |= {f"{name}/mask_ap": model.figures.mask_ap, f"{name}/mask_ap50": model.figures.mask_ap50}
+        if model.second is not None:
+            metrics[f"{name}/mask_ap_second_opinion"] = model.second.mask_ap
     return StageResult(
         outputs=[
             _write_results(config, found, context),
@@ -157,7 +167,10 @@ def _evaluate(
         found = predict_split(model.predictor.predict, records, dataset.read_image, config.batch, report)
         figures, matches = instance_ap_and_matches(truth, found, dataset.classes, config.max_detections)
         drawn = {image_id: found[image_id] for image_id in shown}
-        yield name, Evaluated(figures, model.parameters, drawn, matches)
+        second = None
+        if config.second_opinion:
+            second = detectron2_mask_ap(truth, found, dataset.classes, config.max_detections)
+        yield name, Evaluated(figures, model.parameters, drawn, matches, second)
 
 
 def _shown_images(config: EvaluateConfig, dataset: Dataset) -> list[str]:
@@ -170,10 +183,15 @@ def _write_results(config: EvaluateConfig, found: Mapping[str, Evaluated], conte
     document = {
         "split": config.split,
         "evaluator": evaluator_name(),
-        "models": {name: {**model.figures.to_dict(), "parameters": model.parameters} for name, model in found.items()},
+        "models": {name: _figures(model) for name, model in found.items()},
     }
     uri = f"{context.prefix}/evaluation.json"
     return context.store.put_output("evaluation", uri, canonical_json(document), "application/json")
+
+
+def _figures(model: Evaluated) -> dict[str, Any]:
+    second = {} if model.second is None else {"second_opinion": asdict(model.second)}
+    return {**model.figures.to_dict(), "parameters": model.parameters, **second}
 
 
 def _write_matches(name: str, matches: SplitMatches, context: StageContext) -> ObjectRef:

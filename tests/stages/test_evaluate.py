@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from split_fixtures import context_of, prepared, trained
 
 from sskd_core.config.finish import EvaluateConfig
 from sskd_core.data.records import Instance
-from sskd_core.errors import UserError
+from sskd_core.errors import ConfigError, UserError
 from sskd_core.models.build import build_model
 from sskd_core.models.predict import Predictor
 from sskd_core.stages import evaluate
@@ -79,6 +80,22 @@ def test_every_model_is_measured_on_the_same_split(store: ObjectStore, tmp_path:
     assert (figures["images"], figures["parameters"]) == (IMAGES, 25)
     assert manifest.facts["models"] == {name: 10 + len(name) for name in MODELS}
     assert {tuple(model.batches) for model in models.values()} == {(4, 2)}
+
+
+@pytest.mark.skipif(find_spec("detectron2") is None, reason="detectron2 is not installed")
+def test_a_second_opinion_stands_beside_the_first(store: ObjectStore, tmp_path: Path) -> None:
+    models = {name: Oracle() for name in MODELS} | {"adapted_teacher": Oracle(knows=(0,))}
+    manifest, _ = run(store, tmp_path, models, second_opinion=True)
+    first, second = (manifest.metrics[f"adapted_teacher/mask_ap{kind}"] for kind in ("", "_second_opinion"))
+    assert second == pytest.approx(first, abs=0.01)
+    figures = json.loads(store.read(manifest.output("evaluation")))["models"]["adapted_teacher"]
+    assert figures["second_opinion"]["evaluator"].startswith("detectron2 ")
+
+
+@pytest.mark.skipif(find_spec("detectron2") is not None, reason="detectron2 is installed")
+def test_a_second_opinion_that_cannot_be_had_is_refused_at_once(store: ObjectStore, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="detectron2 is not installed"):
+        run(store, tmp_path, {name: Oracle() for name in MODELS}, second_opinion=True)
 
 
 def test_progress_counts_images_over_all_models(store: ObjectStore, tmp_path: Path) -> None:
