@@ -38,6 +38,8 @@ TokenFile = Annotated[
     Path | None,
     typer.Option("--token-file", help="File with a bearer token; default: $SSKD_KFP_TOKEN, in a pod its own."),
 ]
+KfpExperiment = Annotated[str, typer.Option(help="KFP's experiment that the run belongs to.")]
+ServiceAccount = Annotated[str | None, typer.Option(help="Of the run's pods.")]
 CaFile = Annotated[Path | None, typer.Option("--ca-file", help="Certificates that the server's is checked with.")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sskd_core.errors import SskdError, UserError
 
@@ -43,6 +44,24 @@ def ask_pipelines(arguments: Sequence[str]) -> str:
     if done.returncode == _USER_ERROR:
         raise UserError(line)
     raise PipelinesFailed(f"python -m pipelines {arguments[0]}: {line}")
+
+
+def start_run(experiment: ExperimentConfig, words: Sequence[str]) -> Any:
+    """Start a run of an experiment on a KFP server.
+
+    Args:
+        experiment: complete.
+        words: further options of `python -m pipelines submit`, see `given`.
+
+    Returns:
+        What the child answers: id, name and link of the run.
+
+    Raises:
+        UserError: with the child's own line.
+        PipelinesFailed: a defect.
+    """
+    with experiment_file(experiment) as path:
+        return json.loads(ask_pipelines(["submit", "--experiment", path, *words]))
 
 
 @contextmanager

@@ -29,6 +29,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def show_started(answer: dict[str, Any], as_json: bool) -> None:
+    """Print the id of a run, or of a recurring one, and the page that shows it."""
+    if as_json:
+        print_json(answer)
+    else:
+        print(f"{answer.get('run') or answer['recurring_run']}  {answer['page']}")
+
+
 def print_problems(problems: list[str]) -> None:
     """Print one line a problem to standard error, and how many were left out."""
     for line in problems[:MAX_PROBLEMS]:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sskd_core.cli.options import DEFAULT_STATE_DIR, Json, Overrides, Settings, StateDir
+from sskd_core.cli.options import (
+    DEFAULT_STATE_DIR,
+    AllowTag,
+    CaFile,
+    Cluster,
+    Host,
+    Image,
+    Json,
+    KfpExperiment,
+    Namespace,
+    Overrides,
+    ServiceAccount,
+    Settings,
+    StateDir,
+    TokenFile,
+)
 
 if TYPE_CHECKING:
     from sskd_core.config.data import LabeledSource
+    from sskd_core.config.experiment import ExperimentConfig
     from sskd_core.config.tracking import TrackingConfig
     from sskd_core.retraining.plan import Plan
     from sskd_core.retraining.request import RetrainRequest
@@ -34,12 +51,25 @@ def retrain(
     model: Annotated[str, typer.Option("--from", help="Version to go on from: alias, number or URI.")] = "champion",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Keep looking; see retrain.* of the settings.")] = False,
+    submit: Annotated[
+        bool, typer.Option("--submit", help="Look here, and start the run on a KFP server, as `sskd submit` does.")
+    ] = False,
+    host: Host = None,
+    namespace: Namespace = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    kfp_experiment: KfpExperiment = "sskd",
+    service_account: ServiceAccount = None,
+    cluster: Cluster = None,
+    image: Image = None,
+    allow_tag: AllowTag = False,
     overrides: Overrides = None,
     experiment: Settings = None,
     state_dir: StateDir = DEFAULT_STATE_DIR,
     as_json: Json = False,
 ) -> None:
     """Label what is new, train on from a registered model, and register a challenger."""
+    from sskd_core.cli.orchestrator import given
     from sskd_core.cli.registry import open_registry
     from sskd_core.config.loading import load_experiment
     from sskd_core.errors import UserError
@@ -47,6 +77,8 @@ def retrain(
 
     if watch and dry_run:
         raise UserError("--watch runs and --dry-run does not; give one of them")
+    if watch and submit:
+        raise UserError("--watch runs here and --submit elsewhere; give one of them: --submit is for a schedule")
     request = RetrainRequest(
         unlabeled=[_absolute(item) for item in unlabeled],
         labeled=[_source(item) for item in labeled or []],
@@ -55,8 +87,22 @@ def retrain(
         base=None if experiment is None else load_experiment(experiment),
         overrides=overrides or [],
     )
+    submission = None
+    if submit:
+        _refuse_what_stays_here(request, experiment)
+        submission = given(
+            host=host,
+            namespace=namespace,
+            token_file=token_file,
+            ca_file=ca_file,
+            kfp_experiment=kfp_experiment,
+            service_account=service_account,
+            cluster=cluster,
+            image=image,
+            allow_tag=allow_tag,
+        )
     with open_registry(experiment, state_dir.absolute()) as (tracking, store):
-        job = _Job(request, tracking, store, state_dir.absolute(), as_json)
+        job = _Job(request, tracking, store, state_dir.absolute(), as_json, submission)
         if watch:
             _watch(job)
         else:
@@ -70,6 +116,7 @@ class _Job:
     store: ObjectStore
     state_dir: Path
     as_json: bool
+    submission: list[str] | None
 
 
 def _once(job: _Job, dry_run: bool) -> None:
@@ -90,9 +137,41 @@ def _once(job: _Job, dry_run: bool) -> None:
         _show(plan, minimum, job.as_json)
         return
     _tell(plan)
+    if job.submission is not None:
+        _submit(experiment, job.request.base, job.submission, job.as_json)
+        return
     manifest = run_pipeline(experiment, job.state_dir, messages())
     kept = keep_results(manifest, job.store, job.state_dir / "reports" / f"{experiment.name}-seed{experiment.seed}")
     show_results(kept, job.as_json)
+
+
+def _submit(experiment: ExperimentConfig, base: ExperimentConfig | None, words: list[str], as_json: bool) -> None:
+    from sskd_core.cli.orchestrator import start_run
+    from sskd_core.cli.output import show_started
+
+    # The cache that this command used is a folder of this machine.
+    folder = None if base is None else base.storage.cache_dir
+    storage = experiment.storage.model_copy(update={"cache_dir": folder})
+    show_started(start_run(experiment.model_copy(update={"storage": storage}), words), as_json)
+
+
+def _refuse_what_stays_here(request: RetrainRequest, experiment: str | None) -> None:
+    """Refuse places, a store and a registry that a cluster's tasks cannot reach."""
+    from sskd_core.cli.session import settings_of
+    from sskd_core.errors import ConfigError
+
+    sources = [*request.labeled, *([request.test] if request.test else [])]
+    places = [*request.unlabeled, *(place for source in sources for place in (source.annotations, source.images))]
+    local = next((place for place in places if not place.startswith("s3://")), None)
+    if local is not None:
+        raise ConfigError(
+            f"--submit: {local} is on this machine, where a cluster's tasks cannot read it; put it under s3://"
+        )
+    storage, tracking = settings_of(experiment)
+    if storage.root is None:
+        raise ConfigError("--submit: storage.root is required, the cluster's store; name a file that has it: -e FILE")
+    if tracking.uri is None and not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise ConfigError("--submit: tracking.uri or MLFLOW_TRACKING_URI is required, the cluster's registry")
 
 
 def _watch(job: _Job) -> None:

@@ -14,9 +14,11 @@ from sskd_core.cli.options import (
     Host,
     Image,
     Json,
+    KfpExperiment,
     Namespace,
     Overrides,
     Seed,
+    ServiceAccount,
     TokenFile,
     with_seed,
 )
@@ -28,8 +30,8 @@ def submit(
     namespace: Namespace = None,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
-    kfp_experiment: Annotated[str, typer.Option(help="KFP's experiment that the run belongs to.")] = "sskd",
-    service_account: Annotated[str | None, typer.Option(help="Of the run's pods.")] = None,
+    kfp_experiment: KfpExperiment = "sskd",
+    service_account: ServiceAccount = None,
     cron: Annotated[
         str | None, typer.Option(help="Run again and again: six fields, seconds first, e.g. '0 0 3 * * 1'.")
     ] = None,
@@ -41,19 +43,12 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Check an experiment here, and start it on a KFP server."""
-    import json
-
-    from sskd_core.cli.orchestrator import ask_pipelines, experiment_file, given
-    from sskd_core.cli.output import print_json
+    from sskd_core.cli.orchestrator import given, start_run
+    from sskd_core.cli.output import show_started
     from sskd_core.config.loading import load_experiment
 
     loaded = load_experiment(experiment, with_seed(overrides, seed))
     server = given(host=host, namespace=namespace, token_file=token_file, ca_file=ca_file)
     platform = given(cluster=cluster, image=image, allow_tag=allow_tag)
     run = given(kfp_experiment=kfp_experiment, service_account=service_account, cron=cron)
-    with experiment_file(loaded) as path:
-        answer = json.loads(ask_pipelines(["submit", "--experiment", path, *server, *platform, *run]))
-    if as_json:
-        print_json(answer)
-    else:
-        typer.echo(f"{answer.get('run') or answer['recurring_run']}  {answer['page']}")
+    show_started(start_run(loaded, [*server, *platform, *run]), as_json)

@@ -19,7 +19,9 @@ from sskd_core.errors import DataError, Interrupted
 SURFACE = {
     "demo": "--set --seed --state-dir --json",
     "run": "EXPERIMENT --set --seed --state-dir --json",
-    "retrain": "--unlabeled --labeled --test --from --dry-run --watch --set --experiment/-e --state-dir --json",
+    "retrain": "--unlabeled --labeled --test --from --dry-run --watch --submit --host --namespace/-n --token-file "
+    "--ca-file --kfp-experiment --service-account --cluster --image --allow-tag --set --experiment/-e --state-dir "
+    "--json",
     "stage": "NAME --experiment/-e --input/-i --worker --set --seed --state-dir --json",
     "pretrain": "NETWORK --output/-o --seed --iterations --state-dir",
     "describe": "EXPERIMENT --set --classes --json",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from in_process import run_pipeline
 from PIL import Image
 
+from sskd_core.config.assemble import assemble
 from sskd_core.config.base import validate
 from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.config.loading import read_mapping
@@ -28,6 +31,7 @@ from sskd_core.tracking.client import connect
 from sskd_core.tracking.lineage import version_lineage
 from sskd_core.tracking.promotion import Promotion
 from sskd_core.tracking.registry import aliases, read_model
+from tests.kfp_server import kfp_server
 from tests.micro import FILE, SIZES, micro_data
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -56,7 +60,7 @@ def base(store: ObjectStore, tracking: TrackingConfig) -> ExperimentConfig:
 
 
 def going_on(
-    base: ExperimentConfig, store: ObjectStore, *places: Path, write: bool = True, **values: Any
+    base: ExperimentConfig, store: ObjectStore, *places: Path | str, write: bool = True, **values: Any
 ) -> tuple[Plan, ExperimentConfig]:
     request = RetrainRequest(unlabeled=[str(place) for place in places], base=base, **values)
     return Retrain(request, base.tracking, store).prepare(write)
@@ -132,6 +136,31 @@ def test_the_story_of_a_model(base: ExperimentConfig, store: ObjectStore, tmp_pa
 
     assert Promotion(client, store, "sskd-student").rollback().champion == "1"
     assert read_model(URI, base.tracking, store) == file, "byte for byte"
+
+
+def test_a_retrain_goes_to_a_cluster_with_what_stands(base: ExperimentConfig, store: ObjectStore, tmp_path: Path):
+    run_pipeline(base)
+    for index in range(NEW):
+        image = Image.fromarray(render_scene(9, "target", "new", index).image)
+        with io.BytesIO() as file:
+            image.save(file, format="PNG")
+            store.put(f"{store.root}/arrived/{index}.png", file.getvalue())
+    own = tmp_path / "base.json"
+    own.write_text(base.model_dump_json())
+    place, image_name = f"{store.root}/arrived", "registry.example/sskd@sha256:" + "0" * 64
+    with kfp_server() as server:
+        command = [SSKD, "retrain", "--submit", "--unlabeled", place, "-e", str(own), "--host", server.host, "--json"]
+        command += ["--image", image_name, "--service-account", "runner", "--state-dir", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == "run-0"
+    (run,) = server.runs.values()
+    assert server.problems == []
+    assert run.service_account == "runner"
+    _, planned = going_on(base, store, place, write=False)
+    sent = assemble(run.runtime_config.parameters)
+    assert sent == planned
+    assert set(sent.takes_over.results) >= {"adapt_teacher", "train_supervised"}
 
 
 def check_labels(first: dict[str, Manifest], second: dict[str, Manifest], store: ObjectStore) -> None:
