@@ -23,6 +23,8 @@ Name = Annotated[str, Field(pattern=_KUBERNETES_NAME)]
 Variable = Annotated[str, Field(pattern=_VARIABLE)]
 Cpu = Annotated[str, Field(pattern=r"^([0-9]+|[0-9]*\.[0-9]+|[0-9]+m)$")]
 Size = Annotated[str, Field(pattern=r"^[0-9]+(Ki|Mi|Gi|Ti|K|M|G|T)$")]
+LabelKey = Annotated[str, Field(pattern=r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")]
+LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$")]
 
 
 class Toleration(StrictModel):
@@ -32,6 +34,13 @@ class Toleration(StrictModel):
     operator: Literal["Equal", "Exists"] = "Exists"
     value: str | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class CacheVolume(StrictModel):
+    """A volume claim on which tasks keep the images that they have read."""
+
+    claim: Name = Field(description="of a volume that tasks on several nodes can mount")
+    path: str = Field("/var/cache/sskd", pattern=r"^/[A-Za-z0-9._/-]+$", description="where it is mounted")
 
 
 class Tier(StrictModel):
@@ -89,7 +98,12 @@ class ClusterConfig(StrictModel):
         default_factory=dict, description="ConfigMap -> its key -> environment variable"
     )
     gpu_type: str = Field("nvidia.com/gpu", min_length=1, description="resource name of the GPU")
+    labels: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, description="of all tasks' pods, for network policies and quotas to select them by"
+    )
+    cache: CacheVolume | None = Field(None, description="shared by the tasks; null for a scratch folder of each")
     run_as_user: int | None = Field(None, ge=1, description="UID of all tasks; null leaves it to the image or platform")
+    run_as_group: int | None = Field(None, ge=1, description="GID of all tasks, for the cache's volume; null likewise")
     light: Tier = Field(default_factory=_light, description="configure, collecting labels, register, report")
     cpu: Tier = Field(default_factory=_cpu, description="prepare, export_onnx")
     gpu: Tier = Field(default_factory=_gpu, description="training, labelling, evaluate")

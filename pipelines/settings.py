@@ -7,6 +7,7 @@ from typing import Any
 from kfp import kubernetes
 
 from pipelines.cluster import ClusterConfig, Tier
+from sskd_core.config.storage import CACHE_VARIABLE
 
 GPU_VARIABLE = "SSKD_GPUS"
 LIGHT, CPU, GPU = "light", "cpu", "gpu"
@@ -32,8 +33,10 @@ def placed(task: Any, cluster: ClusterConfig, kind: str, node: str, cached: bool
     _give_resources(task, cluster, tier)
     _give_environment(task, cluster)
     kubernetes.set_timeout(task, tier.timeout_minutes * 60)
-    kubernetes.set_security_context(task, run_as_user=cluster.run_as_user, run_as_non_root=True)
+    kubernetes.set_security_context(task, cluster.run_as_user, cluster.run_as_group, run_as_non_root=True)
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
+    for key, value in cluster.labels.items():
+        kubernetes.add_pod_label(task, key, value)
     if cluster.pull_secrets:
         kubernetes.set_image_pull_secrets(task, cluster.pull_secrets)
     return task
@@ -48,6 +51,9 @@ def _give_resources(task: Any, cluster: ClusterConfig, tier: Tier) -> None:
     # The root file system may be read-only, and a container's own /dev/shm is too small for loader workers.
     kubernetes.empty_dir_mount(task, "scratch", _SCRATCH, size_limit=tier.scratch)
     kubernetes.empty_dir_mount(task, "shared-memory", _SHARED_MEMORY, medium="Memory", size_limit=tier.shared_memory)
+    if cluster.cache is not None:
+        kubernetes.mount_pvc(task, cluster.cache.claim, cluster.cache.path)
+        task.set_env_variable(CACHE_VARIABLE, cluster.cache.path)
     if tier.tolerations:
         given = [item.model_dump(exclude_none=True) for item in tier.tolerations]
         kubernetes.add_toleration_json(task, given)

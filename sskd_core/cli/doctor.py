@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,10 +36,13 @@ def doctor(experiment: Settings = None, state_dir: StateDir = DEFAULT_STATE_DIR,
 
 def _checks(storage: StorageConfig, tracking: TrackingConfig, state_dir: Path) -> list[Check]:
     from sskd_core.cli.session import open_storage, resolve_tracking
+    from sskd_core.config.storage import CACHE_VARIABLE
     from sskd_core.errors import UserError
     from sskd_core.services.doctor import Check, check_devices, check_disk, check_shared_memory, check_storage
 
-    checks = [check_disk(state_dir), check_shared_memory(), check_devices()]
+    cache = os.environ.get(CACHE_VARIABLE)
+    folders = [state_dir, *([Path(cache)] if cache else [])]
+    checks = [*map(check_disk, folders), check_shared_memory(), check_devices()]
     try:
         with open_storage(storage, state_dir) as opened:
             checks += check_storage(opened)

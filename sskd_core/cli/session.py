@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.config.loading import load_experiment
-from sskd_core.config.storage import StorageConfig
+from sskd_core.config.storage import CACHE_VARIABLE, StorageConfig
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.errors import UserError
 from sskd_core.services.embedded import embedded
@@ -36,7 +36,8 @@ def open_session(experiment: ExperimentConfig, state_dir: Path) -> Iterator[Expe
 @contextmanager
 def open_storage(storage: StorageConfig, state_dir: Path) -> Iterator[StorageConfig]:
     """Use the named store, or start the embedded one; give either a cache that all stages share."""
-    cached = storage if storage.cache_dir else storage.model_copy(update={"cache_dir": str(state_dir / "cache")})
+    given = storage.cache_dir or os.environ.get(CACHE_VARIABLE)
+    cached = storage if given else storage.model_copy(update={"cache_dir": str(state_dir / "cache")})
     if storage.root is not None:
         yield cached
         return

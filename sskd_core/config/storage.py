@@ -8,6 +8,9 @@ from pydantic import Field
 
 from sskd_core.config.base import StrictModel
 
+CACHE_VARIABLE = "SSKD_CACHE_DIR"
+"""Environment variable with the cache's folder, for a platform that mounts a volume into its tasks."""
+
 S3Uri = Annotated[str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$")]
 
 
@@ -28,5 +31,7 @@ class StorageConfig(StrictModel):
     multipart_mb: int = Field(64, ge=5, le=5000, description="part size and threshold of multipart transfers, MiB")
     max_concurrency: int = Field(8, ge=1, le=128, description="parallel transfers of one client")
     read_roots: list[S3Uri] = Field(default_factory=list, description="further prefixes that inputs may be read from")
-    cache_dir: str | None = Field(None, description="local cache of read objects; null for a temporary folder")
+    cache_dir: str | None = Field(
+        None, description="local cache of read objects; null for $SSKD_CACHE_DIR, else a temporary folder"
+    )
     cache_gb: float = Field(20.0, gt=0, description="size bound of the local cache, GiB")

@@ -7,6 +7,7 @@ read, conditional puts for the commit, bodies that break off read again, and err
 from __future__ import annotations
 
 import io
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
-from sskd_core.config.storage import StorageConfig
+from sskd_core.config.storage import CACHE_VARIABLE, StorageConfig
 from sskd_core.errors import IntegrityError, StorageError
 from sskd_core.storage.cache import ObjectCache, mismatch
 from sskd_core.storage.client import ATTEMPTS, ClientPool, transfer_config
@@ -77,7 +78,8 @@ class ObjectStore:
         self._readable = [self.root, *(normalize_root(prefix) for prefix in config.read_roots)]
         self._attempts = attempts
         self._clients = ClientPool(config, attempts)
-        directory = Path(config.cache_dir).expanduser() if config.cache_dir else None
+        folder = config.cache_dir or os.environ.get(CACHE_VARIABLE)
+        directory = Path(folder).expanduser() if folder else None
         self._cache = ObjectCache(directory, int(config.cache_gb * _GIB))
 
     def get(self, uri: str, digest: str | None = None) -> bytes:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sskd_core.cli.session import open_session, resolve_tracking, settings_of
+from sskd_core.cli.session import open_session, open_storage, resolve_tracking, settings_of
 from sskd_core.config.loading import load_experiment
+from sskd_core.config.storage import CACHE_VARIABLE
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.errors import UserError
 from sskd_core.storage.store import ObjectStore
@@ -35,6 +36,13 @@ def test_what_it_leaves_open_is_embedded_and_stops_with_it(tmp_path: Path, monke
     with open_session(experiment, tmp_path / "state") as complete:
         assert complete.storage.endpoint_url == endpoint
         assert ObjectStore(complete.storage).get(f"{store.root}/x") == b"x"
+
+
+def test_a_cache_of_the_platform_s_is_left_to_it(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "volume"))
+    without = store.config.model_copy(update={"cache_dir": None})
+    with open_storage(without, tmp_path / "state") as opened:
+        assert opened.cache_dir is None
 
 
 def test_a_server_of_the_environment_or_no_tracking_needs_no_embedded_one(

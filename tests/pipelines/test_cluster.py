@@ -43,6 +43,9 @@ def test_an_option_wins_over_the_file(tmp_path: Path):
         ("nodes: {destill: {gpus: 1}}", "no place 'destill' in the pipeline; the places are: configure, prepare"),
         ("secrets: {sskd-s3: {key: 'AWS KEY'}}", "'secrets.sskd-s3"),
         ("run_as_user: 0", "'run_as_user'"),
+        ("labels: {'a b': c}", "'labels.a b"),
+        ("cache: {path: /x}", "'cache.claim'"),
+        ("cache: {claim: images, path: x}", "'cache.path'"),
     ],
 )
 def test_a_wrong_key_is_one_line(text: str, message: str, tmp_path: Path):

@@ -10,6 +10,7 @@ import yaml
 from google.protobuf import json_format
 from kfp import compiler, local
 
+from components.readme import names
 from pipelines.cluster import ClusterConfig
 from pipelines.local import _stop_at_first_failure, reported
 from pipelines.sskd import build
@@ -36,6 +37,36 @@ def test_here_it_is_the_compiled_pipeline_but_for_the_retries(tmp_path: Path):
     assert "retryPolicy" in str(compiled)
     for section in ("components", "root", "deploymentSpec"):
         assert without_retries(compiled)[section] == here[section]
+
+
+WHERE_IT_RUNS = {"image", "resources", "env", "retryPolicy", "cachingOptions"}
+
+
+def what_it_does(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: what_it_does(item) for key, item in value.items() if key not in WHERE_IT_RUNS}
+    return [what_it_does(item) for item in value] if isinstance(value, list) else value
+
+
+def test_a_cluster_decides_where_a_task_runs_and_not_what_it_does(tmp_path: Path):
+    """Command, arguments, inputs and form are those of the pipeline that runs here, whatever a platform chooses."""
+    elsewhere = ClusterConfig(
+        image="registry.example/sskd@sha256:" + "0" * 64,
+        cpu_image="registry.example/sskd-cpu@sha256:" + "1" * 64,
+        secrets={},
+        labels={"team": "vision"},
+        cache={"claim": "images"},  # type: ignore[arg-type]
+        nodes={"distill": {"gpus": 8, "retries": 9}},
+    )
+    documents = []
+    for name, cluster in (("here", ClusterConfig(secrets={})), ("elsewhere", elsewhere)):
+        compiler.Compiler().compile(build(cluster), str(tmp_path / f"{name}.yaml"))
+        documents.append(next(yaml.safe_load_all((tmp_path / f"{name}.yaml").read_text(encoding="utf-8"))))
+    here, there = documents
+    assert here != there
+    assert what_it_does(here) == what_it_does(there)
+    commands = {tuple(item["container"]["args"][:2]) for item in there["deploymentSpec"]["executors"].values()}
+    assert {command[1] for command in commands} == set(names())
 
 
 def test_a_form_that_is_refused_ends_in_a_page_that_says_so(

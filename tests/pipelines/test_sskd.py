@@ -49,6 +49,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         image=IMAGE,
         cpu_image=CPU_IMAGE,
         run_as_user=12345,
+        run_as_group=23456,
         config_maps={"team": {"endpoint": "MLFLOW_TRACKING_URI"}},
         pull_secrets=["registry"],
         nodes={"distill": {"gpus": 4, "timeout_minutes": 9000}},
@@ -165,7 +166,7 @@ def test_every_executor_has_all_that_a_cluster_must_know(released: list[dict[str
         assert container["command"][:3] == ["python3", "-m", "components.execute"]
         for limit in ("resourceCpuLimit", "resourceCpuRequest", "resourceMemoryLimit", "resourceMemoryRequest"):
             assert resources[limit], (name, limit)
-        assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": "12345"}, name
+        assert pod["securityContext"] == {"runAsNonRoot": True, "runAsUser": "12345", "runAsGroup": "23456"}, name
         assert int(pod["activeDeadlineSeconds"]) > 0, name
         retry = task["retryPolicy"]
         assert retry["maxRetryCount"] >= 1, name

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sskd_core.config.storage import StorageConfig
+from sskd_core.config.storage import CACHE_VARIABLE, StorageConfig
 from sskd_core.errors import IntegrityError, StorageError
 from sskd_core.storage.digest import digest_bytes
 from sskd_core.storage.manifest import Manifest
@@ -33,6 +33,15 @@ def manifest(uri: str) -> Manifest:
 def test_root_is_needed() -> None:
     with pytest.raises(StorageError, match=r"storage.root is not set.*sskd services up"):
         ObjectStore(StorageConfig())
+
+
+def test_a_platform_s_volume_is_the_cache(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "volume"))
+    mounted = ObjectStore(store.config.model_copy(update={"cache_dir": None}))
+    ref = mounted.put_output("x", f"{store.root}/x", b"x")
+    assert mounted.fetch(ref.uri, ref.digest).is_relative_to(tmp_path / "volume")
+    named = ObjectStore(store.config.model_copy(update={"cache_dir": str(tmp_path / "named")}))
+    assert named.fetch(ref.uri, ref.digest).is_relative_to(tmp_path / "named")
 
 
 def test_round_trip(store: ObjectStore) -> None:
