@@ -137,7 +137,9 @@ def _from_lazy(arch: Detectron2Arch, path: Path, classes: int) -> tuple[nn.Modul
             OmegaConf.update(model, key, classes)
     for key, value in arch.options.items():
         OmegaConf.update(config, key, value)
-    network: nn.Module = instantiate(model)
+    network = instantiate(model)
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"its model is a {type(network).__name__}, not a network")
     named = arch.input_format or getattr(network, "input_format", None)
     return network, arch, str(named or "BGR")
 
