@@ -35,6 +35,7 @@ TOKEN = ("tracking.secret.name=m", "tracking.secret.keys.MLFLOW_TRACKING_TOKEN=t
         ("retrain", ["tracking.uri="], "retrain.enabled needs an MLflow registry"),
         ("retrain", ["tracking.mode=off"], "retrain.enabled needs an MLflow registry"),
         ("retrain", ["retrain.runner=kfp", "kfp.host="], "retrain.runner 'kfp' needs kfp.host"),
+        ("external", ["cluster.nodes.distill.machines=2"], "distill.machines is 2 and distributed.enabled is false"),
         ("several-nodes", ["cache.accessMode=ReadWriteOnce"], "cache.accessMode ReadWriteOnce lets one in"),
         ("self-contained", ["mlflow.volume.existingClaim=x", "mlflow.volume.storageClass=y"], "its storage class"),
         ("locked-down", ["networkPolicy.hub=true"], "networkPolicy.hub lets stages reach any address"),

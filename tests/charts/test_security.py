@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -77,8 +78,6 @@ def container_violations(container: Object) -> list[str]:
     ],
 )
 def test_the_check_sees_a_violation(path: list[Any], value: Any, problem: str, objects: dict[str, list[Object]]):
-    import copy
-
     pod = copy.deepcopy(pods(objects["self-contained"])[0])
     target: Any = {"spec": pod.spec}
     for key in path[:-1]:
@@ -107,6 +106,8 @@ def test_rights_are_the_few_that_are_named(objects: dict[str, list[Object]]):
         ({""}, {"configmaps"}, {"get"}, {"kfp-launcher"}),
         ({""}, {"secrets"}, {"get"}, {"mlpipeline-minio-artifact"}),
         ({"argoproj.io"}, {"workflowtaskresults"}, {"create", "patch"}, set()),
+        ({"argoproj.io"}, {"workflowtasksets"}, {"list", "watch"}, set()),
+        ({"argoproj.io"}, {"workflowtasksets/status"}, {"patch"}, set()),
     ]
     jobs = ({"trainer.kubeflow.org"}, {"trainjobs"}, {"create", "get", "delete"}, set())
     submit = [
@@ -116,7 +117,7 @@ def test_rights_are_the_few_that_are_named(objects: dict[str, list[Object]]):
     assert rights(objects["external"]) == {"sskd-runs": run}
     assert rights(objects["retrain"]) == {"sskd-runs": run}
     assert rights(objects["several-nodes"]) == {"sskd-runs": [*run, jobs]}
-    own = [run[0], ({""}, {"secrets"}, {"get"}, {"kfp-artifacts"}), run[2], jobs]
+    own = [run[0], ({""}, {"secrets"}, {"get"}, {"kfp-artifacts"}), *run[2:], jobs]
     assert rights(objects["locked-down"]) == {"sskd-runs": own, "sskd-submit": submit}
 
 

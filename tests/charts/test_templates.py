@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chart_objects import Object, of_kind, pods
+from chart_objects import Object, named, of_kind, pods
 
 from tests.charts.conftest import CHART, HERE, NAMESPACE, SETS, Helm
 from tests.charts.kubernetes import problems
@@ -104,6 +104,16 @@ def test_notes_tell_how_to_go_on(name: str, helm: Helm, objects: dict[str, list[
     assert ("svc/sskd-mlflow 5000" in notes) == bool(of_kind(objects[name], "Deployment"))
     assert ("cronjob/sskd-retrain" in notes) == bool(of_kind(objects[name], "CronJob"))
     assert ("--namespace vision" in notes) == (name == "locked-down")
+
+
+def test_trainings_on_several_nodes_name_the_chart_s_own_runtime(helm: Helm):
+    values = str(HERE / "values" / "several-nodes.yaml")
+    done = helm.template("--values", values, "--set", "cluster.nodes.distill.machines=4")
+    rendered = [item for item in yaml.safe_load_all(done.stdout) if item]
+    cluster = yaml.safe_load(named(rendered, "ConfigMap", "sskd-files")["data"]["cluster.yaml"])
+    assert cluster["nodes"]["distill"] == {"machines": 4}
+    (runtime,) = of_kind(rendered, cluster["trainer"]["kind"])
+    assert runtime["metadata"]["name"] == cluster["trainer"]["runtime"]
 
 
 def test_the_chart_is_of_the_package_s_version():

@@ -83,6 +83,10 @@
 
 {{- define "sskd.checkDistributed" -}}
 {{- $v := .Values }}
+{{- $several := include "sskd.several" . }}
+{{- if and $several (not $v.distributed.enabled) }}
+{{- fail (printf "cluster.nodes.%s and distributed.enabled is false; enable it, which says what those nodes' pods are and lets them reach each other" $several) }}
+{{- end }}
 {{- if $v.distributed.enabled }}
 {{- if not (.Capabilities.APIVersions.Has "trainer.kubeflow.org/v1alpha1/TrainingRuntime") }}
 {{- fail "distributed.enabled needs Kubeflow Trainer v2, and this cluster has no trainer.kubeflow.org/v1alpha1; install Trainer, or leave distributed out: one node with several GPUs needs neither (check: kubectl api-resources --api-group=trainer.kubeflow.org)" }}

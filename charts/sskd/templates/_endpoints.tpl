@@ -46,6 +46,13 @@ tracking:
   mode: {{ .Values.tracking.mode }}
 {{- end }}
 
+{{/* The first training that is to run on several nodes, as `NAME.machines is N`; empty for none. */}}
+{{- define "sskd.several" -}}
+{{- range $name, $node := .Values.cluster.nodes | default dict }}
+{{- if gt (int ($node.machines | default 1)) 1 }}{{ printf "%s.machines is %v" $name $node.machines }}{{ break }}{{ end }}
+{{- end }}
+{{- end }}
+
 {{/* The platform's file of docs/pipelines.md. */}}
 {{- define "sskd.cluster" -}}
 {{- $name := include "sskd.name" . }}
@@ -75,6 +82,9 @@ run_as_group: {{ . }}
 {{- end }}
 labels:
   {{- include "sskd.selector" (dict "root" . "component" "stage") | nindent 2 }}
+{{- if include "sskd.several" . }}
+trainer: {runtime: {{ $name }}, kind: TrainingRuntime}
+{{- end }}
 {{- if .Values.cache.enabled }}
 cache:
   claim: {{ include "sskd.claim" (dict "volume" .Values.cache.volume "name" (printf "%s-cache" $name)) }}
