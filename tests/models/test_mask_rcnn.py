@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from engine_fixtures import CLASSES
+from engine_fixtures import CLASSES, Rectangles, train_config
 from region_fixtures import MASK_RCNN, SIZE, TARGETS, mask_rcnn, mask_rcnn_config, pixels, rectangles
 from safetensors.torch import save_file
 from torch import nn
@@ -20,13 +20,17 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from sskd_core.config.train import TrainConfig, TrainStageConfig
+from sskd_core.data.loader import BatchLoader
 from sskd_core.errors import ConfigError, IntegrityError
 from sskd_core.losses.boxes import boxes_of_masks
+from sskd_core.losses.choose import criterion_of
 from sskd_core.losses.noisy_boundaries import boundary_mask_loss
 from sskd_core.losses.set_criterion import Target
 from sskd_core.models.build import build_model, construct
 from sskd_core.models.mask_rcnn import MaskRcnn
 from sskd_core.models.trained import model_card
+from sskd_core.strategies.base import targets_of
+from sskd_core.strategies.semi_supervised import SemiSupervised
 
 
 class AsIs(nn.Module):
@@ -264,3 +268,23 @@ def test_a_term_over_features_is_refused(family):
 def test_an_unknown_key_is_refused():
     with pytest.raises(ConfigError, match=r"family mask_rcnn: unknown key 'mask_heads'; did you mean 'mask_head'\?"):
         mask_rcnn(mask_heads="standard")
+
+
+def test_a_step_of_distillation_weighs_its_own_terms():
+    """Both halves of the batch reach the network's own losses, each with its own targets."""
+    config = train_config(unlabeled_batch=2, strategy="semi_supervised")
+    model = mask_rcnn().train()
+
+    def loader(stream: str) -> BatchLoader:
+        return BatchLoader(Rectangles(), 2, SIZE, config.augment, seed=0, stream=stream)
+
+    strategy = SemiSupervised(loader("a"), loader("b"), criterion_of(model, config.criterion), 0.5)
+    torch.manual_seed(4)
+    terms = strategy.step(model, 3)
+    assert terms.losses.keys() == {f"{half}_{name}" for half in ("sup", "semi") for name in NAMES}
+    torch.manual_seed(4)
+    first, second = loader("a").batch(3), loader("b").batch(3)
+    expected = model.losses(first.pixels, targets_of(first, first.pixels.device))
+    assert torch.equal(terms.losses["sup_mask"], expected["mask"])
+    expected = model.losses(second.pixels, targets_of(second, second.pixels.device))
+    assert torch.equal(terms.losses["semi_mask"], 0.5 * expected["mask"])
