@@ -12,13 +12,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from sskd_core.config.base import StrictModel, validate
-from sskd_core.config.experiment import NODES, Node
+from sskd_core.config.experiment import NODES, TRAINING_STAGES, Node
 from sskd_core.config.loading import read_mapping
+from sskd_core.config.train_job import TrainJobConfig
 from sskd_core.errors import ConfigError
 
 _BY_DIGEST = re.compile(r"^[^\s@]+@sha256:[0-9a-f]{64}$")
 _KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_TRAININGS = [node.name for node in NODES if node.stage in TRAINING_STAGES]
 Name = Annotated[str, Field(pattern=_KUBERNETES_NAME)]
 Variable = Annotated[str, Field(pattern=_VARIABLE)]
 Cpu = Annotated[str, Field(pattern=r"^([0-9]+|[0-9]*\.[0-9]+|[0-9]+m)$")]
@@ -50,7 +52,10 @@ class Tier(StrictModel):
     cpu_request: Cpu | None = None
     memory: Size = Field("4Gi", description="limit, and request unless `memory_request` says less")
     memory_request: Size | None = None
-    gpus: int = Field(0, ge=0, le=64)
+    gpus: int = Field(0, ge=0, le=64, description="of each machine")
+    machines: int = Field(
+        1, ge=1, le=1024, description="of a training; from 2 on the task makes a TrainJob of so many and waits for it"
+    )
     shared_memory: Size = Field("1Gi", description="memory-backed /dev/shm, which counts as memory")
     scratch: Size = Field("20Gi", description="disk-backed /tmp")
     timeout_minutes: int = Field(60, ge=1, description="of the task's pod, from its start")
@@ -81,6 +86,13 @@ def _gpu() -> Tier:
     )
 
 
+class TrainerConfig(StrictModel):
+    """The training runtime of Kubeflow Trainer, for trainings on several machines."""
+
+    runtime: Name = "torch-distributed"
+    kind: Literal["ClusterTrainingRuntime", "TrainingRuntime"] = "ClusterTrainingRuntime"
+
+
 class ClusterConfig(StrictModel):
     """A platform's choices.
 
@@ -107,6 +119,7 @@ class ClusterConfig(StrictModel):
     light: Tier = Field(default_factory=_light, description="configure, collecting labels, register, report")
     cpu: Tier = Field(default_factory=_cpu, description="prepare, export_onnx")
     gpu: Tier = Field(default_factory=_gpu, description="training, labelling, evaluate")
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
     nodes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     backoff_seconds: int = Field(30, ge=1, description="before the first retry; doubled each time, up to an hour")
 
@@ -157,7 +170,30 @@ class ClusterConfig(StrictModel):
             ConfigError: what `nodes` says of it is wrong.
         """
         base: Tier = getattr(self, kind)
-        return validate(Tier, base.model_dump() | self.nodes.get(node, {}), f"cluster: nodes.{node}")
+        found = validate(Tier, base.model_dump() | self.nodes.get(node, {}), f"cluster: nodes.{node}")
+        if found.machines > 1 and node not in _TRAININGS:
+            raise ConfigError(
+                f"cluster: {node} cannot run on {found.machines} machines, as it is no training; say `machines` under "
+                f"nodes, of: {', '.join(_TRAININGS)}"
+            )
+        return found
+
+    def train_job(self, tier: Tier) -> TrainJobConfig | None:
+        """Return the machines of a training that runs on several, or None."""
+        if tier.machines == 1:
+            return None
+        return TrainJobConfig(
+            machines=tier.machines,
+            gpus=tier.gpus,
+            gpu_type=self.gpu_type,
+            cpu=tier.cpu,
+            memory=tier.memory,
+            image=self.image_of(tier),
+            runtime=self.trainer.runtime,
+            runtime_kind=self.trainer.kind,
+            secrets=self.secrets,
+            config_maps=self.config_maps,
+        )
 
     def image_of(self, tier: Tier) -> str:
         """Return the image of the tasks of a tier."""

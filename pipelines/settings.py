@@ -10,6 +10,7 @@ from pipelines.cluster import ClusterConfig, Tier
 from sskd_core.config.storage import CACHE_VARIABLE
 
 GPU_VARIABLE = "SSKD_GPUS"
+TRAIN_JOB_VARIABLE = "SSKD_TRAIN_JOB"
 LIGHT, CPU, GPU = "light", "cpu", "gpu"
 _SCRATCH, _SHARED_MEMORY = "/tmp", "/dev/shm"  # noqa: S108 (mount points in the task's own pod)
 _LONGEST_BACKOFF = "3600s"
@@ -27,8 +28,14 @@ def placed(task: Any, cluster: ClusterConfig, kind: str, node: str, cached: bool
             it does not see.
     """
     tier = cluster.tier(kind, node)
+    several = cluster.train_job(tier)
+    image = cluster.image_of(tier)
+    if several is not None:
+        # The task only waits for the machines, so it needs none of what they have.
+        task.set_env_variable(TRAIN_JOB_VARIABLE, several.model_dump_json())
+        tier = cluster.light.model_copy(update={"timeout_minutes": tier.timeout_minutes, "retries": tier.retries})
     task.set_display_name(node).set_caching_options(cached and cluster.by_digest)
-    task.set_container_image(cluster.image_of(tier))
+    task.set_container_image(image)
     task.set_retry(tier.retries, f"{cluster.backoff_seconds}s", 2.0, _LONGEST_BACKOFF)
     _give_resources(task, cluster, tier)
     _give_environment(task, cluster)

@@ -74,3 +74,10 @@ class Progress:
             self._last_log = now
             text = " ".join(f"{key}={value}" for key, value in values.items() if value not in ("", {}, []))
             log.info("%s %s %s", self.node, kind, text)
+
+
+class NoProgress(Progress):
+    """Of a process beside the one that tells."""
+
+    def _write(self, kind: str, **values: Any) -> None:
+        pass

@@ -52,6 +52,11 @@ class PixelContrastConfig(StrictModel):
     negative_scope: Literal["batch", "cross_image", "same_image"] = Field(
         "batch", description="where negatives come from, relative to the anchor's image"
     )
+    per_process: bool = Field(
+        False,
+        description="of several processes each draws from its own images alone, as the paper; false draws from all, "
+        "so that their number changes nothing",
+    )
     num_negatives: int = Field(200, ge=1, description="R, drawn without replacement for each anchor")
     temperature: TemperatureConfig = Field(default_factory=TemperatureConfig)
     projector_dim: int = Field(128, ge=2, description="D, of both hidden layers and of the embedding")

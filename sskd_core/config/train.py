@@ -90,6 +90,14 @@ class TrainConfig(StrictModel):
     log_every: Runtime[int] = Field(20, ge=1)
     loader_workers: Runtime[int] = Field(0, ge=0)
     amp: bool = Field(True, description="bfloat16 autocast on CUDA")
+    processes: Runtime[int | Literal["auto"]] = Field(
+        1, description="of one machine, that divide each step's images among them; auto: one for each GPU"
+    )
+    process_timeout_minutes: Runtime[float] = Field(
+        30.0,
+        gt=0,
+        description="for which a process waits for the others before it gives up; evaluation on val included",
+    )
 
     @model_validator(mode="after")
     def _batches_fit_strategy(self) -> TrainConfig:
@@ -97,10 +105,26 @@ class TrainConfig(StrictModel):
             raise ValueError("strategy 'semi_supervised' needs unlabeled_batch >= 1")
         if self.strategy == "supervised" and self.unlabeled_batch != 0:
             raise ValueError("strategy 'supervised' uses no pseudo-labels; set unlabeled_batch: 0")
+        self._check_processes()
         alone = self.labeled_batch + self.unlabeled_batch < 2
         if alone and self.lambda_pxl and self.contrast.negative_scope == "cross_image":
             raise ValueError("negative_scope 'cross_image' needs at least two images a step; raise labeled_batch")
         return self
+
+    def indivisible(self, processes: int) -> str | None:
+        """Return which batch cannot be divided among so many processes, in words, or None."""
+        for name, batch in (("labeled_batch", self.labeled_batch), ("unlabeled_batch", self.unlabeled_batch)):
+            if batch % processes:
+                return f"{name} of {batch} images a step cannot be divided among {processes} processes"
+        return None
+
+    def _check_processes(self) -> None:
+        if self.processes == "auto":
+            return
+        if self.processes < 1:
+            raise ValueError("processes must be at least 1, or auto")
+        if problem := self.indivisible(self.processes):
+            raise ValueError(problem)
 
 
 class TrainStageConfig(StrictModel):

@@ -24,6 +24,7 @@ from sskd_core.data.augment import weak_view
 from sskd_core.data.masks import decode_mask
 from sskd_core.data.records import ImageRecord, Instance, LabeledImage
 from sskd_core.data.sampling import EndlessSampler, generator
+from sskd_core.distributed import group
 from sskd_core.errors import DataError
 
 _CACHE_BYTES = 1 << 30
@@ -62,12 +63,14 @@ class Batch:
         labels: per image, [n] int64.
         masks: per image, [n, H, W] float 0 or 1.
         content: per image, the (height, width) at the top left that is image and not padding.
+        first: place of the first image in the batch of all processes.
     """
 
     pixels: Tensor
     labels: list[Tensor]
     masks: list[Tensor]
     content: list[tuple[int, int]]
+    first: int = 0
 
     @property
     def instances(self) -> int:
@@ -136,16 +139,21 @@ class LabeledExamples:
 
 
 class BatchLoader:
-    """Serves the batch of any step.
+    """Serves the batch of any step: in one of several processes, its part of it.
+
+    Which images a step has, and how each is augmented, does not depend on the number of processes.
 
     Args:
         examples: what to draw from.
-        batch: images a step.
+        batch: images a step, in all processes together.
         size: network input.
         augment: the weak view.
         seed: the run's seed.
         stream: name of this loader, so that two loaders of a run draw independently.
         workers: threads that prepare batches ahead; 0 prepares them on demand.
+
+    Raises:
+        ConfigError: the batch cannot be divided among the processes.
     """
 
     def __init__(
@@ -159,6 +167,7 @@ class BatchLoader:
         workers: int = 0,
     ) -> None:
         self._examples = examples
+        self._part = group.own_part(batch, f"{stream}_batch")
         self._sampler = EndlessSampler(len(examples), batch, seed, stream)
         self._size, self._augment, self._seed, self._stream = size, augment, seed, stream
         self._ahead = 2 * workers
@@ -182,7 +191,7 @@ class BatchLoader:
 
     def _make(self, indices: list[int], step: int) -> Batch:
         pixels, labels, masks, contents = [], [], [], []
-        for place, index in enumerate(indices):
+        for place, index in list(enumerate(indices))[self._part]:
             example = self._examples[index]
             rng = generator(self._seed, "augment", self._stream, step, place)
             view, view_masks, content = weak_view(
@@ -198,4 +207,4 @@ class BatchLoader:
             labels.append(torch.tensor(example.labels, dtype=torch.int64)[kept])
             masks.append(view_masks[kept].float())
             contents.append(content)
-        return Batch(torch.stack(pixels), labels, masks, contents)
+        return Batch(torch.stack(pixels), labels, masks, contents, self._part.start)

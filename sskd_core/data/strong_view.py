@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ def strong_views(
     config: StrongViewConfig,
     seed: int,
     step: int,
+    places: Sequence[int],
 ) -> Tensor:
     """Make the strong views of a batch.
 
@@ -29,6 +32,7 @@ def strong_views(
         config: ranges.
         seed: the run's seed.
         step: number of the step; the draws are a pure function of seed, step and place.
+        places: of the images in the batch of all processes.
 
     Returns:
         [B, 3, H, W], normalised, on the device of `pixels`.
@@ -36,10 +40,10 @@ def strong_views(
     mean = torch.tensor(size.mean, device=pixels.device).view(3, 1, 1)
     std = torch.tensor(size.std, device=pixels.device).view(3, 1, 1)
     views = pixels.clone()
-    for place, (rows, columns) in enumerate(content):
-        image = (pixels[place, :, :rows, :columns] * std + mean).clamp(0, 1)
+    for row, (place, (rows, columns)) in enumerate(zip(places, content, strict=True)):
+        image = (pixels[row, :, :rows, :columns] * std + mean).clamp(0, 1)
         image = _recolour(image, config, generator(seed, "strong", step, place))
-        views[place, :, :rows, :columns] = (image - mean) / std
+        views[row, :, :rows, :columns] = (image - mean) / std
     return views
 
 

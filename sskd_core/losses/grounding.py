@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.loss.loss_grounding_dino import sigmoid_focal_loss
 
+from sskd_core.distributed import group
 from sskd_core.losses.boxes import boxes_of_masks, without_empty
 from sskd_core.losses.points import point_mask_losses
 from sskd_core.losses.set_criterion import SetCriterion, Target
@@ -39,7 +40,8 @@ class GroundingCriterion(SetCriterion):
         Returns:
             Weighted scalars `class`, `box`, `giou`, each summed over the decoder's depths; `proposal`, the same three
             of the proposals together; and with `grounding.train_mask_decoder` also `mask`, `dice` and `iou`. The
-            terms of all prompts are added and divided by the instances of the batch.
+            terms of all prompts are added and divided by the instances of the batch. In one of several processes they
+            are its share, as those of `SetCriterion`.
         """
         assert isinstance(output, GroundedOutput)
         targets = [without_empty(target) for target in targets]
@@ -48,7 +50,7 @@ class GroundingCriterion(SetCriterion):
         for answer in output.answers:
             for name, value in _detection_terms(output.model.detector, answer, targets, boxes).items():
                 terms[name] = terms[name] + value
-        instances = sum(len(target.labels) for target in targets)
+        instances = group.share(sum(len(target.labels) for target in targets)).total
         losses = {name: value / max(1, instances) for name, value in terms.items()}
         if output.model.grounding.train_mask_decoder:
             losses |= self._decoder_terms(output, targets, boxes)
@@ -57,22 +59,26 @@ class GroundingCriterion(SetCriterion):
     def _decoder_terms(self, output: GroundedOutput, targets: list[Target], boxes: list[Tensor]) -> dict[str, Tensor]:
         """Segment annotated boxes and compare: cross entropy and dice at points, and the error of the predicted IoU."""
         logits, quality, truth = [], [], []
+        # Drawn for the images of all processes, so that an image has the same draws whichever process it is in.
+        counts, first = group.all_counts([len(target.labels) for target in targets])
+        orders = [torch.randperm(count) for count in counts]
         for image, target in enumerate(targets):
-            chosen = torch.randperm(len(target.labels))[: output.model.grounding.decoder_instances]
+            chosen = orders[first + image][: output.model.grounding.decoder_instances]
             found, predicted = output.decode(image, boxes[image][chosen.to(boxes[image].device)])
             logits.append(found)
             quality.append(predicted)
             truth.append(target.masks[chosen.to(target.masks.device)])
         masks, wanted, predicted = torch.cat(logits), torch.cat(truth), torch.cat(quality)
-        if len(masks) == 0:
+        compared = group.share(len(masks)).total
+        if compared == 0:
             zero = sum(parameter.sum() for parameter in output.model.segmenter.mask_decoder.parameters()) * 0.0
             return {"mask": zero, "dice": zero, "iou": zero}
         entropy, dice = point_mask_losses(masks, wanted, self.config)
         error = (predicted - mask_iou(masks.detach(), wanted)).abs()
         return {
-            "mask": self.config.mask_weight * entropy.mean(),
-            "dice": self.config.dice_weight * dice.mean(),
-            "iou": error.mean(),
+            "mask": self.config.mask_weight * entropy.sum() / compared,
+            "dice": self.config.dice_weight * dice.sum() / compared,
+            "iou": error.sum() / compared,
         }
 
 

@@ -4,7 +4,7 @@ Taghavi et al. 2026 (arXiv 2604.03841), section 3. A pixel is a cell of an encod
 agree probably show the same instance, so the less they agree, the likelier one is drawn as the other's negative.
 
 Shape letters: B images, K queries, C classes, h x w cells, V cells that show image and not padding (over the whole
-batch), A anchors of a chunk, R negatives, F length of a fused map, D embedding.
+batch), A anchors of a chunk or of a process, R negatives, F length of a fused map, D embedding.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from sskd_core.config.contrast import PixelContrastConfig, TemperatureConfig
+from sskd_core.distributed import group
 
 Negatives = Literal["uniform", "mask", "class", "fusion"]
 _ROWS = 64
@@ -34,14 +35,17 @@ class Contrast:
     """The loss of a batch, and what was drawn for it.
 
     Attributes:
-        loss: scalar, the mean over anchors; an exact 0 with a gradient path where there is no anchor.
-        negatives: [V, R] indices of the drawn cells.
-        drawn: [V, R]; false where an anchor had fewer than R candidates.
-        positive: [V] cosine to the same cell of the strong view.
-        negative: [V, R] cosines to the drawn cells.
+        loss: scalar, the mean over anchors; an exact 0 with a gradient path where there is no anchor. In one of several
+            processes its share of the mean over the anchors of all.
+        anchors: [A] which cells are anchors; all V, or those of this process.
+        negatives: [A, R] indices of the drawn cells.
+        drawn: [A, R]; false where an anchor had fewer than R candidates.
+        positive: [A] cosine to the same cell of the strong view.
+        negative: [A, R] cosines to the drawn cells.
     """
 
     loss: Tensor
+    anchors: Tensor
     negatives: Tensor
     drawn: Tensor
     positive: Tensor
@@ -112,7 +116,15 @@ class PixelContrast:
     def __init__(self, config: PixelContrastConfig) -> None:
         self.config = config
 
-    def __call__(self, weak: Tensor, strong: Tensor, y: Tensor, image: Tensor, temperature: float) -> Contrast:
+    def __call__(
+        self,
+        weak: Tensor,
+        strong: Tensor,
+        y: Tensor,
+        image: Tensor,
+        temperature: float,
+        own: Tensor | None = None,
+    ) -> Contrast:
         """Score all pixels of a batch, each as an anchor.
 
         L = -1/V sum_p log(exp(s+) / (exp(s+) + sum_r exp(s-_r))), s+ = <z^w_p, z^s_p> / T to the strong view,
@@ -121,24 +133,35 @@ class PixelContrast:
 
         Args:
             weak: [V, D] unit embeddings of the weak view.
-            strong: [V, D] of the same pixels in the strong view.
+            strong: [A, D] of the anchors in the strong view.
             y: [V, F] from `fused_map`, without the padding.
             image: [V] number of the image that a pixel is of.
             temperature: T.
+            own: [A] ascending, the anchors, where the pixels are those of all processes; None for all V.
         """
         weak, strong = _precise(weak), _precise(strong)
-        chunks = torch.arange(len(weak), device=weak.device).split(self._rows(len(weak)))
+        everything = torch.arange(len(weak), device=weak.device)
+        own = everything if own is None else own
+        chunks = everything.split(self._rows(len(weak)))
+        places = torch.arange(len(own), device=own.device).split(
+            [int(((own >= rows[0]) & (own <= rows[-1])).sum()) if len(rows) else 0 for rows in chunks]
+        )
+        parts = []
         # Half-precision products would turn the small weights of near twins into noise.
         with torch.autocast(weak.device.type, enabled=False):
-            parts = [
-                self._chunk(weak, strong, y, image, rows, temperature, len(chunks) > 1) for rows in chunks if len(rows)
-            ]
+            for rows, part in zip(chunks, places, strict=True):
+                noise = _noise(rows, own[part], y)
+                if len(part):
+                    parts.append(
+                        self._chunk(weak, strong[part], y, image, own[part], noise, temperature, len(chunks) > 1)
+                    )
+        count = max(1, group.share(len(own)).total)
         if not parts:
             none = weak.new_zeros(0, 0)
             zero = weak.sum() * 0.0
-            return Contrast(zero, none.long(), none.bool(), weak.new_zeros(0), none)
+            return Contrast(zero, own, none.long(), none.bool(), weak.new_zeros(0), none)
         losses, negatives, drawn, positive, negative = (torch.cat(column) for column in zip(*parts, strict=True))
-        return Contrast(losses.mean(), negatives, drawn, positive, negative)
+        return Contrast(losses.sum() / count, own, negatives, drawn, positive, negative)
 
     def _rows(self, cells: int) -> int:
         budget = self.config.memory_mb * 2**20 // (_MATRICES * 4 * max(1, cells))
@@ -151,27 +174,36 @@ class PixelContrast:
         y: Tensor,
         image: Tensor,
         rows: Tensor,
+        noise: Tensor,
         temperature: float,
         recompute: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        negatives, drawn = self._draw(y, image, rows)
-        arguments = (weak[rows], strong[rows], weak, negatives, drawn, temperature)
+        negatives, drawn = self._draw(y, image, rows, noise)
+        arguments = (weak[rows], strong, weak, negatives, drawn, temperature)
         # Several chunks must not keep all their pairwise similarities for the way back.
         scored = checkpoint(_nt_xent, *arguments, use_reentrant=False) if recompute else _nt_xent(*arguments)
         losses, positive, negative = scored
         return losses, negatives, drawn, positive.detach(), negative.detach()
 
     @torch.no_grad()
-    def _draw(self, y: Tensor, image: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _draw(self, y: Tensor, image: Tensor, rows: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         weights = debiased_weights(y[rows], y)
         weights[torch.arange(len(rows), device=rows.device), rows] = 0.0
         if self.config.negative_scope != "batch":
             same = image[rows, None] == image[None]
             weights *= same if self.config.negative_scope == "same_image" else ~same
-        noise = torch.cat([torch.empty_like(part).exponential_() for part in weights.split(_ROWS)])
         # log(weight) + Gumbel noise, with Gumbel = -log(Exponential); a weight of 0 becomes -inf.
         keys, negatives = (weights.log() - noise.log()).topk(min(self.config.num_negatives, len(y)), dim=1)
         return negatives, keys > -torch.inf
+
+
+def _noise(rows: Tensor, own: Tensor, y: Tensor) -> Tensor:
+    """Draw exponential noise [rows, V] and return that of the own rows, so that a row has the same in any process."""
+    kept = []
+    for part in rows.split(_ROWS) if len(rows) else ():
+        block = y.new_empty(len(part), len(y)).exponential_()
+        kept.append(block if len(own) == len(rows) else block[own[(own >= part[0]) & (own <= part[-1])] - part[0]])
+    return torch.cat(kept) if kept else y.new_zeros(0, len(y))
 
 
 def _nt_xent(
@@ -212,10 +244,11 @@ def contrast_figures(contrast: Contrast, query: Tensor, instance: Tensor) -> dic
         "contrast_margin": positive - negative,
         "contrast_positive": positive,
         "contrast_negative": negative,
-        "contrast_fnr_pred": (query[contrast.negatives] == query[:, None])[drawn].float().mean(),
+        "contrast_fnr_pred": (query[contrast.negatives] == query[contrast.anchors, None])[drawn].float().mean(),
     }
-    annotated = drawn & (instance >= 0)[:, None]
+    own = instance[contrast.anchors, None]
+    annotated = drawn & (own >= 0)
     if annotated.any():
-        same = instance[contrast.negatives] == instance[:, None]
+        same = instance[contrast.negatives] == own
         figures["contrast_fnr_truth"] = same[annotated].float().mean()
     return figures

@@ -10,6 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from sskd_core.config.train import SetCriterionConfig
+from sskd_core.distributed import group
+
+_BLOCK = 256
+"""Masks whose random points are drawn together, so that a process need not hold those of all others."""
 
 
 def sample_at(maps: Tensor, points: Tensor) -> Tensor:
@@ -38,13 +42,25 @@ def uncertain_points(logits: Tensor, count: int, oversample_ratio: float, import
     Returns:
         [N, count, 2].
     """
-    total = logits.shape[0]
-    candidates = torch.rand(total, int(count * oversample_ratio), 2, device=logits.device)
+    own = group.share(logits.shape[0])
+    candidates = _random_points(own, int(count * oversample_ratio), logits.device)
     uncertainty = -sample_at(logits, candidates).abs()
     chosen = int(importance_ratio * count)
     best = uncertainty.topk(chosen, dim=1).indices
     picked = candidates.gather(1, best.unsqueeze(-1).expand(-1, -1, 2))
-    return torch.cat([picked, torch.rand(total, count - chosen, 2, device=logits.device)], dim=1)
+    return torch.cat([picked, _random_points(own, count - chosen, logits.device)], dim=1)
+
+
+def _random_points(own: group.Share, count: int, device: torch.device) -> Tensor:
+    """Draw points for the masks of all processes and return those of the own ones, [own.count, count, 2].
+
+    So a mask gets the same points whichever process it is in, and the generators stay in step.
+    """
+    kept = []
+    for start in range(0, own.total, _BLOCK):
+        block = torch.rand(min(_BLOCK, own.total - start), count, 2, device=device)
+        kept.append(block[max(0, own.first - start) : max(0, own.first + own.count - start)])
+    return torch.cat(kept) if kept else torch.zeros(0, count, 2, device=device)
 
 
 def point_mask_losses(predicted: Tensor, truth: Tensor, config: SetCriterionConfig) -> tuple[Tensor, Tensor]:

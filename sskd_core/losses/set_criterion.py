@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sskd_core.config.train import SetCriterionConfig
+from sskd_core.distributed import group
 from sskd_core.losses.points import point_mask_losses, sample_at
 from sskd_core.models.protocol import QueryOutput
 
@@ -62,7 +63,8 @@ class SetCriterion:
 
         Returns:
             Weighted scalars `class`, `mask`, `dice`, each summed over depths. With no instance in the batch the mask
-            terms are exact zeros that still carry a gradient path.
+            terms are exact zeros that still carry a gradient path. In one of several processes they are its share:
+            the batch is that of all processes, and their sum is the loss.
         """
         logits = torch.stack(output.class_logits).float()
         masks = torch.stack(output.mask_logits).float()
@@ -130,12 +132,12 @@ class SetCriterion:
         weights[no_object] = self.config.no_object_weight
         losses = functional.cross_entropy(logits.flatten(0, 2), wanted.flatten(), weights, reduction="none")
         # With "no object" at weight 0, a batch without an instance has no weight at all and a loss of 0.
-        scale = weights[wanted].flatten(1).sum(1).clamp_min(torch.finfo(weights.dtype).tiny)
+        scale = group.total(weights[wanted].flatten(1).sum(1)).clamp_min(torch.finfo(weights.dtype).tiny)
         return (losses.view(logits.shape[0], -1).sum(1) / scale).sum()
 
     def _mask_terms(self, masks: Tensor, targets: list[Target], matches: _Matches) -> tuple[Tensor, Tensor]:
         """Point-sampled binary cross entropy and dice, summed over pairs, divided by the instances of the batch."""
-        instances = sum(len(target.labels) for target in targets)
+        instances = group.share(sum(len(target.labels) for target in targets)).total
         if instances == 0:
             zero = masks.sum() * 0.0
             return zero, zero

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from sskd_core.config.base import StrictModel
 from sskd_core.config.experiment import NODES, ExperimentConfig, Node
+from sskd_core.config.train import TrainStageConfig
+from sskd_core.distributed.launch import follows, started_by_torchrun
 from sskd_core.errors import ConfigError, DataError, IntegrityError, Interrupted, UserError
 from sskd_core.interrupt import interruptible
-from sskd_core.progress import Progress
-from sskd_core.stages import contract
+from sskd_core.progress import NoProgress, Progress
+from sskd_core.stages import contract, processes
 from sskd_core.stages.alone import alone
 from sskd_core.stages.registry import REPORT, find_node, implementation
 from sskd_core.stages.taken_over import further_inputs, standing_result
@@ -55,7 +57,7 @@ def run_node(
         UserError: the user can mend it; nothing was committed.
         Interrupted: SIGTERM arrived; the same call goes on where it stopped.
     """
-    progress = Progress(node if worker is None else f"{node}.{worker}")
+    progress = (NoProgress if follows() else Progress)(node if worker is None else f"{node}.{worker}")
     with _ending(progress), interruptible():
         progress.start()
         store = ObjectStore(experiment.storage)
@@ -64,6 +66,10 @@ def run_node(
             progress.end("cached")
             return standing
         job = _job(experiment, find_node(node), inputs, worker, progress, store)
+        if job.is_shared:
+            manifest = _take_part(job)
+            progress.end("done")
+            return manifest
         existing = job.find()
         if existing is None:
             with alone(experiment.storage.cache_dir, job.lock, progress):
@@ -86,6 +92,23 @@ def find_result(experiment: ExperimentConfig, node: str, inputs: Mapping[str, Ma
     store = ObjectStore(experiment.storage)
     standing = standing_result(experiment, node, store)
     return standing or _job(experiment, find_node(node), inputs, None, Progress(node), store).find()
+
+
+def run_rank(experiment: ExperimentConfig, node: str, inputs: Mapping[str, Manifest]) -> Manifest:
+    """Take part in a training that `run_node` shares among processes, in one that torchrun started for it.
+
+    Args:
+        experiment: as `run_node` has it, likewise the others.
+        node: name of a training node.
+        inputs: manifests by the stage's input names.
+
+    Raises:
+        UserError: the user can mend it.
+        Interrupted: SIGTERM arrived; the state is saved.
+    """
+    progress = (NoProgress if follows() else Progress)(node)
+    with interruptible():
+        return _take_part(_job(experiment, find_node(node), inputs, None, progress, ObjectStore(experiment.storage)))
 
 
 def pipeline_key(experiment: ExperimentConfig) -> str:
@@ -111,6 +134,11 @@ class _Job:
     def find(self) -> Manifest | None:
         """Return the committed result; a report is never found, it is made anew."""
         return contract.find(self.store, self.node.stage, self.fingerprint) if self.node != REPORT else None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether this process is one of several that run the node together."""
+        return started_by_torchrun() and isinstance(self.config, TrainStageConfig)
 
     @property
     def lock(self) -> str:
@@ -181,20 +209,52 @@ def _follow_up(job: _Job, manifest: Manifest) -> None:
         getattr(code.load(), code.on_cached)(manifest, job.store, job.experiment.tracking)
 
 
+def _take_part(job: _Job) -> Manifest:
+    """Run a training in one of its processes; the leader decides whether there is anything to do, and commits."""
+    from sskd_core.distributed import group
+    from sskd_core.tracking.run import NullRun
+
+    assert isinstance(job.config, TrainStageConfig)
+    with group.joined(60.0 * job.config.train.process_timeout_minutes):
+        manifest = job.find() if group.leads() else None
+        if group.told("found" if manifest else "work") == "work":
+            if group.leads():
+                manifest = _execute(job)
+            else:
+                code = implementation(job.node.stage, worker=False)
+                _set_threads(_threads(job), code.uses_torch)
+                with TemporaryDirectory(prefix="sskd-") as scratch:
+                    getattr(code.load(), code.function)(job.config, job.inputs, _context(job, NullRun(), scratch))
+            group.told("committed")
+        manifest = manifest or job.find()
+    assert manifest is not None
+    return manifest
+
+
+def _context(job: _Job, run: TrackingRun, scratch: str) -> contract.StageContext:
+    return contract.StageContext(
+        store=job.store,
+        run=run,
+        progress=job.progress,
+        prefix=contract.stage_prefix(job.store, job.node.stage, job.fingerprint),
+        workdir=Path(scratch),
+        fingerprint=job.fingerprint,
+    )
+
+
 def _execute(job: _Job) -> Manifest:
+    if not job.is_shared and processes.start(
+        job.experiment, job.node, job.config, job.inputs, job.fingerprint, job.progress
+    ):
+        committed = job.find()
+        assert committed is not None
+        return committed
     code = implementation(job.node.stage, worker=job.worker is not None)
     _set_threads(_threads(job), code.uses_torch)
     module = code.load()
     part = None if job.worker is None else module.part_name(job.config)
     with _tracked(job) as run, TemporaryDirectory(prefix="sskd-") as scratch:
-        context = contract.StageContext(
-            store=job.store,
-            run=run,
-            progress=job.progress,
-            prefix=contract.stage_prefix(job.store, job.node.stage, job.fingerprint),
-            workdir=Path(scratch),
-            fingerprint=job.fingerprint,
-        )
+        context = _context(job, run, scratch)
         function = getattr(module, code.function)
         manifest = contract.execute(
             job.node.stage, function, job.config, job.inputs, context, part, reuse=job.node != REPORT
@@ -208,8 +268,15 @@ def _threads(job: _Job) -> int | None:
     """Return the CPU threads of this stage; None leaves it to the libraries.
 
     What runs side by side on one machine would each take all cores and wait for each other. How many there can be
-    decides, not how many there are: the sums of a training depend on its threads.
+    decides, not how many there are: the sums of a training depend on its threads. The processes of one training divide
+    its threads.
     """
+    together = int(os.environ.get("LOCAL_WORLD_SIZE") or 1) if job.is_shared else 1
+    threads = _threads_of_all(job)
+    return threads if together == 1 else max(1, (threads or os.cpu_count() or 1) // together)
+
+
+def _threads_of_all(job: _Job) -> int | None:
     experiment = job.experiment
     if experiment.threads is not None or not os.environ.get(SHARED_VARIABLE):
         return experiment.threads

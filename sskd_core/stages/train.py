@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from sskd_core.config.train import TrainStageConfig
 from sskd_core.data.dataset import Dataset
 from sskd_core.data.loader import BatchLoader, LabeledExamples
+from sskd_core.distributed import group
 from sskd_core.errors import ConfigError
 from sskd_core.labels.store import load_labels
 from sskd_core.losses.choose import criterion_of
@@ -30,7 +31,7 @@ from sskd_core.training.validate import Validator
 
 
 def run(config: TrainStageConfig, inputs: Mapping[str, Manifest], context: StageContext) -> StageResult:
-    """Train and deliver a network.
+    """Train and deliver a network; in one of several processes, which the leader alone writes for.
 
     Args:
         config: role, model, run, seed.
@@ -56,6 +57,8 @@ def run(config: TrainStageConfig, inputs: Mapping[str, Manifest], context: Stage
         start_counts="student" in inputs,
     )
     outcome = trainer.fit()
+    if not group.leads():
+        return StageResult(outputs=[])
     outputs = save_trained(outcome.model, context.store, context.prefix)
     outputs.append(_write_curves(outcome.state.curves, context))
     return StageResult(
@@ -68,6 +71,7 @@ def run(config: TrainStageConfig, inputs: Mapping[str, Manifest], context: Stage
             "iterations": config.train.iterations,
             "best_iteration": outcome.state.best_step,
             "device": str(default_device()),
+            "processes": group.world(),
         },
         licences=[config.model.licence],
         cleanup=checkpoints.discard,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn import functional
 from sskd_core.config.contrast import PixelContrastConfig
 from sskd_core.data.loader import Batch
 from sskd_core.data.strong_view import strong_views
+from sskd_core.distributed import group
 from sskd_core.errors import ConfigError
 from sskd_core.losses.pixel_contrast import PixelContrast, contrast_figures, fused_map, temperature_at
 from sskd_core.models.protocol import QueryOutput, SegmentationModel
@@ -76,28 +78,76 @@ class ContrastTerm(nn.Module):
             step: counted from 0.
         """
         content = annotated.content + (pseudo.content if pseudo else [])
+        places = places_of(annotated, pseudo)
         features = output.encoder_levels[self.config.feature_level]
         size = (features.shape[2], features.shape[3])
         shown = _cells_inside(content, (pixels.shape[2], pixels.shape[3]), size).to(pixels.device)
         with torch.no_grad(), _frozen_statistics(model):
-            views = strong_views(pixels, content, model.input, self.config.strong_view, self._seed, step)
+            views = strong_views(pixels, content, model.input, self.config.strong_view, self._seed, step, places)
             strong_features = model.encode(views)[self.config.feature_level]
         weak = self._embed(features, shown)
         with torch.set_grad_enabled(not self.config.fully_detached_strong):
             strong = self._embed(strong_features, shown)
         y, query = fused_map(output.class_logits[-1], output.mask_logits[-1], size, self.config.negatives)
-        image = torch.arange(len(content), device=pixels.device)[:, None].expand_as(shown)
-        temperature = temperature_at(self.config.temperature, step, self._iterations)
-        contrast = self._loss(weak, strong, y[shown], image[shown], temperature)
-        terms.losses["pxl"] = self._weight * contrast.loss
+        image = torch.tensor(places, device=pixels.device)[:, None].expand_as(shown)
         instance = instance_map(annotated.masks, len(content), size).to(pixels.device)
-        terms.figures |= contrast_figures(contrast, query[shown], instance[shown])
+        temperature = temperature_at(self.config.temperature, step, self._iterations)
+        cells = _Cells(weak, y[shown], image[shown], query[shown], instance[shown])
+        if group.world() > 1 and not self.config.per_process:
+            cells = _of_all(cells)
+        contrast = self._loss(cells.weak, strong, cells.y, cells.image, temperature, cells.own)
+        terms.losses["pxl"] = self._weight * contrast.loss
+        terms.figures |= contrast_figures(contrast, cells.query, cells.instance)
         terms.figures["contrast_temperature"] = temperature
 
     def _embed(self, features: Tensor, shown: Tensor) -> Tensor:
         """Project the shown cells of a map [B, E, h, w] to unit vectors [V, D]."""
         cells = features.flatten(2).transpose(1, 2)[shown]
         return functional.normalize(self.projector(cells).float(), dim=-1)
+
+
+@dataclass
+class _Cells:
+    """What the loss compares: a row each of V cells.
+
+    Attributes:
+        weak: embeddings.
+        y: see `fused_map`.
+        image: place of the image in the batch.
+        query: most likely one.
+        instance: annotated one, or -1.
+        own: which of them are this process's; None for all.
+    """
+
+    weak: Tensor
+    y: Tensor
+    image: Tensor
+    query: Tensor
+    instance: Tensor
+    own: Tensor | None = None
+
+
+def _of_all(cells: _Cells) -> _Cells:
+    """Return the cells of all processes in the order that they would have in a single one."""
+    before = group.share(int(cells.instance.amax()) + 1 if len(cells.instance) else 0).first
+    numbered = torch.where(cells.instance >= 0, cells.instance + before, -1)
+    owner = torch.full_like(cells.image, group.rank())
+    image = group.gathered(cells.image)
+    order = image.argsort(stable=True)
+    weak, y, query, instance, owner = (
+        group.gathered(column)[order] for column in (cells.weak, cells.y, cells.query, numbered, owner)
+    )
+    own = (owner == group.rank()).nonzero()[:, 0]
+    return _Cells(weak, y, image[order], query, instance, own)
+
+
+def places_of(annotated: Batch, pseudo: Batch | None = None) -> list[int]:
+    """Return the places of a step's images in the batch of all processes: the annotated ones, then the others."""
+    own = [annotated.first + row for row in range(len(annotated.labels))]
+    if pseudo is None:
+        return own
+    before = group.world() * len(annotated.labels)
+    return own + [before + pseudo.first + row for row in range(len(pseudo.labels))]
 
 
 def instance_map(masks: Sequence[Tensor], images: int, size: tuple[int, int]) -> Tensor:

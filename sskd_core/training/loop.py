@@ -1,7 +1,8 @@
 """The one training loop. Methods differ in the strategy that it is given, not here.
 
 Every step seeds the global generators from (seed, step), so a run that stops and goes on computes on a CPU, bit for
-bit, what an uninterrupted one computes.
+bit, what an uninterrupted one computes. In several processes each runs this loop on its part of every batch; the first
+alone validates, writes checkpoints and logs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sskd_core.config.train import TrainConfig
 from sskd_core.data.sampling import generator
+from sskd_core.distributed import group
 from sskd_core.errors import UserError
 from sskd_core.interrupt import StopSignal
 from sskd_core.models.protocol import SegmentationModel
@@ -25,6 +27,7 @@ from sskd_core.strategies.base import StepTerms, Strategy
 from sskd_core.tracking.run import TrackingRun
 from sskd_core.training.checkpoint import CheckpointStore, Progression
 from sskd_core.training.optimizer import learning_rate, make_optimizer, set_learning_rate
+from sskd_core.training.processes import Computation, computation, led
 
 log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 0.5
@@ -76,9 +79,10 @@ class Trainer:
         start_counts: bool = False,
     ) -> None:
         self._model, self._strategy, self._config, self._seed = model, strategy, config, seed
-        self._validate, self._checkpoints, self._progress, self._run = validate, checkpoints, progress, run
+        self._validate, self._checkpoints, self._progress, self._run = led(validate), checkpoints, progress, run
         self._metric, self._start_counts = metric, start_counts
         self._optimizer = make_optimizer(model, config.optimizer, strategy.extra)
+        self._compute: Computation = computation(model, strategy.extra)
         self._device = next(model.parameters()).device
         self._average = (
             None
@@ -109,10 +113,15 @@ class Trainer:
                 if now - shown >= _PROGRESS_SECONDS or self._state.step == self._config.iterations:
                     shown = now
                     self._show(terms)
-                if stop.is_set or now - saved >= self._config.checkpoint_seconds:
-                    self._checkpoints.save(self._modules(), self._optimizer, self._state)
+                # A signal may reach one process alone; all stop after the same step, once the state is saved.
+                stopping = group.agreed(stop.is_set)
+                if stopping or now - saved >= self._config.checkpoint_seconds:
+                    if group.leads():
+                        self._checkpoints.save(self._modules(), self._optimizer, self._state)
                     saved = now
-                stop.check()
+                if stopping:
+                    stop.is_set = group.agreed(True)
+                    stop.check()
         return self._deliver()
 
     def _modules(self) -> dict[str, torch.nn.Module]:
@@ -132,9 +141,8 @@ class Trainer:
         with torch.autocast(
             self._device.type, torch.bfloat16, enabled=self._device.type == "cuda" and self._config.amp
         ):
-            terms = self._strategy.step(self._model, step)
-        total = torch.stack(list(terms.losses.values())).sum()
-        if not torch.isfinite(total):
+            terms, total = self._compute(lambda: self._strategy.step(self._model, step))
+        if not torch.isfinite(torch.stack(list(terms.losses.values())).sum()):
             values = ", ".join(f"{name}={float(value.detach()):.3g}" for name, value in terms.losses.items())
             raise UserError(f"the loss is not finite at iteration {step} ({values}); lower optimizer.lr")
         self._optimizer.zero_grad(set_to_none=True)
@@ -154,7 +162,7 @@ class Trainer:
         if step % self._config.log_every == 0 or last:
             figures = {f"loss/{name}": float(value.detach()) for name, value in terms.losses.items()}
             figures["loss/total"] = sum(figures.values())
-            figures |= {name: float(value) for name, value in terms.figures.items()}
+            figures |= group.means({name: float(value) for name, value in terms.figures.items()})
             figures["learning_rate"] = learning_rate(self._config.optimizer, step - 1, self._config.iterations)
             self._log(figures)
         if step % self._config.val_every == 0 or last:
@@ -168,7 +176,8 @@ class Trainer:
         self._log({f"val/{self._metric}": self._latest_score})
         if self._latest_score > self._state.best_score:
             self._state.best_score, self._state.best_step = self._latest_score, self._state.step
-            self._checkpoints.save_best(model)
+            if group.leads():
+                self._checkpoints.save_best(model)
 
     def _log(self, figures: dict[str, float]) -> None:
         for name, value in figures.items():
@@ -184,7 +193,8 @@ class Trainer:
     def _deliver(self) -> Outcome:
         model = self._delivered()
         if self._config.select == "best":
-            self._checkpoints.load_best(model)
+            if group.leads():
+                self._checkpoints.load_best(model)
             score = self._state.best_score
         else:
             score = self._state.curves[f"val/{self._metric}"][-1][1]

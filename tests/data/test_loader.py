@@ -14,7 +14,8 @@ from sskd_core.data import loader as loader_module
 from sskd_core.data.loader import Batch, BatchLoader, Example, LabeledExamples
 from sskd_core.data.masks import encode_mask
 from sskd_core.data.records import Instance, LabeledImage
-from sskd_core.errors import DataError
+from sskd_core.distributed import group
+from sskd_core.errors import ConfigError, DataError
 
 STILL = AugmentConfig(scale=(1.0, 1.0), horizontal_flip=0.0, brightness=0, contrast=0, saturation=0, hue=0)
 
@@ -172,3 +173,18 @@ def test_decoded_images_are_kept_up_to_a_bound(bound, expected, monkeypatch):
     assert len(reads) == expected  # a round over five images evicts two cached ones before they come again
     assert joined._cached_bytes <= bound
     assert joined._cached_bytes == sum(image.nbytes for image in joined._cache.values())
+
+
+def test_the_processes_of_a_training_share_the_batch_that_one_would_have(make_loader, monkeypatch):
+    whole = make_loader(batch=4).batch(3)
+    monkeypatch.setattr(group, "world", lambda: 2)
+    parts = []
+    for rank in (0, 1):
+        monkeypatch.setattr(group, "rank", lambda rank=rank: rank)
+        parts.append(make_loader(batch=4).batch(3))
+    assert [part.first for part in parts] == [0, 2]
+    assert torch.equal(torch.cat([part.pixels for part in parts]), whole.pixels)
+    for ours, theirs in zip([*parts[0].masks, *parts[1].masks], whole.masks, strict=True):
+        assert torch.equal(ours, theirs)
+    with pytest.raises(ConfigError, match="labeled_batch of 5 images a step cannot be divided among 2 processes"):
+        make_loader(batch=5)

@@ -26,7 +26,8 @@ def raw(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def views(pixels, content=FULL, seed=0, step=0, **config):
-    return strong_views(pixels, content, SIZE, StrongViewConfig(**config), seed, step)
+    places = range(len(content))
+    return strong_views(pixels, content, SIZE, StrongViewConfig(**config), seed, step, places)
 
 
 def test_with_everything_off_the_strong_view_is_the_weak_one():

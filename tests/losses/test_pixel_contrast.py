@@ -136,7 +136,8 @@ def test_negatives_are_drawn_in_proportion_to_the_weights_without_replacement():
     copies = 20_000
     torch.manual_seed(1)
     sampler = PixelContrast(PixelContrastConfig(num_negatives=2))
-    negatives, drawn = sampler._draw(pattern, torch.zeros(4).long(), torch.zeros(copies).long())
+    noise = torch.empty(copies, 4).exponential_()
+    negatives, drawn = sampler._draw(pattern, torch.zeros(4).long(), torch.zeros(copies).long(), noise)
     assert drawn.all()
     counts = torch.zeros(4, 4).index_put(tuple(negatives.T), torch.ones(copies), accumulate=True)
     assert counts[0].sum() == counts[:, 0].sum() == counts.diagonal().sum() == 0

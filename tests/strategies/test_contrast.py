@@ -108,9 +108,9 @@ def test_padding_is_neither_anchor_nor_candidate():
     seen = {}
 
     class Spy(PixelContrast):
-        def __call__(self, weak, strong, y, image, temperature):
+        def __call__(self, weak, strong, y, image, temperature, own=None):
             seen["image"] = image
-            return super().__call__(weak, strong, y, image, temperature)
+            return super().__call__(weak, strong, y, image, temperature, own)
 
     added = term(model, feature_level=1)
     added._loss = Spy(added.config)

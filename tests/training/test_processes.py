@@ -1,0 +1,244 @@
+"""Training in two real processes: a step is that of one process with the whole batch, and a run can change between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing
+from engine_fixtures import CLASSES, TEACHER_ARCH, Rectangles, batch_loader, model_config, train_config
+from ranks import leave, left, run_ranks
+from torch import Tensor
+
+from sskd_core.config.storage import StorageConfig
+from sskd_core.config.train import SetCriterionConfig, TrainConfig
+from sskd_core.distributed import group
+from sskd_core.errors import Interrupted
+from sskd_core.losses.set_criterion import SetCriterion, Target
+from sskd_core.models.build import construct
+from sskd_core.models.protocol import QueryOutput, SegmentationModel
+from sskd_core.progress import Progress
+from sskd_core.storage.store import ObjectStore
+from sskd_core.strategies.contrast import ContrastTerm
+from sskd_core.strategies.semi_supervised import SemiSupervised
+from sskd_core.tracking.run import NullRun
+from sskd_core.training.checkpoint import CheckpointStore
+from sskd_core.training.loop import Trainer
+from sskd_core.training.processes import computation
+
+FAMILIES = ("dinov2_dpt", "mask2former")
+# Masks are compared at more points than one block of masks draws, and pixels at more rows.
+CONTRAST = {"feature_level": 1, "num_negatives": 5, "memory_mb": 1}
+
+
+def network(family: str) -> SegmentationModel:
+    """Return a tiny network that draws nothing itself: draws of its own differ between processes."""
+    backbone = {**TEACHER_ARCH["backbone_config"], "drop_path_rate": 0.0}
+    arch = {"arch": {**TEACHER_ARCH, "backbone_config": backbone}} if family == "mask2former" else {}
+    return construct(model_config(family, **arch), CLASSES, 0)
+
+
+def config_of(**values: Any) -> TrainConfig:
+    own = {"labeled_batch": 4, "unlabeled_batch": 2, "strategy": "semi_supervised", "lambda_pxl": 0.1}
+    contrast = {**CONTRAST, **values.pop("contrast", {})}
+    return train_config(**{**own, "contrast": contrast, "select": "last", "val_every": 100, **values})
+
+
+def strategy_of(config: TrainConfig, model: SegmentationModel) -> SemiSupervised:
+    few = config.model_copy(update={"labeled_batch": config.unlabeled_batch})
+    unlabeled = batch_loader(few, Rectangles(4), stream="unlabeled")
+    term = ContrastTerm(model, config.contrast, config.lambda_pxl, config.iterations, seed=0)
+    return SemiSupervised(batch_loader(config), unlabeled, SetCriterion(config.criterion), 0.5, term)
+
+
+def step_of(family: str, **values: Any) -> dict[str, Tensor]:
+    """Return terms, gradients and buffers of a first step."""
+    config, model = config_of(**values), network(family)
+    strategy = strategy_of(config, model)
+    compute = computation(model, strategy.extra)
+    model.train()
+    torch.manual_seed(7)
+    terms, total = compute(lambda: strategy.step(model, 0))
+    total.backward()
+    found = {f"loss/{name}": value.detach() for name, value in terms.losses.items()}
+    for part, module in (("model", model), ("extra", strategy.extra)):
+        grads = {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
+        found |= {f"grad/{part}/{name}": value for name, value in grads.items()}
+    return found | {f"buffer/{name}": value for name, value in model.named_buffers()}
+
+
+def losses_without_instance_in_front() -> dict[str, Tensor]:
+    """Return the set loss of four images of which the first two are empty, and its gradient."""
+    generator = torch.Generator().manual_seed(0)
+    classes = [torch.randn(4, 6, 4, generator=generator) for _ in range(2)]
+    masks = [torch.randn(4, 6, 8, 16, generator=generator) for _ in range(2)]
+    targets = [
+        Target(torch.arange(count) % 3, (torch.rand(count, 32, 64, generator=generator) > 0.5).float())
+        for count in (0, 0, 2, 3)
+    ]
+    part = group.own_part(4, "batch")
+    own = [item[part].clone().requires_grad_() for item in (*classes, *masks)]
+    torch.manual_seed(3)
+    losses = SetCriterion(SetCriterionConfig(num_points=48))(QueryOutput(own[:2], own[2:], []), targets[part])
+    sum(losses.values()).backward()
+    found = {name: group.total(value.detach()) for name, value in losses.items()}
+    return found | {f"rows/{number}": item.grad for number, item in enumerate(own)}
+
+
+@dataclass
+class Stopping:
+    """A strategy that kills its process at a step, or asks one process to stop."""
+
+    inner: SemiSupervised
+    at: int | None
+    number: signal.Signals = signal.SIGTERM
+    ranks: tuple[int, ...] = (0, 1)
+    steps: list[int] = field(default_factory=list)
+
+    @property
+    def extra(self):
+        return self.inner.extra
+
+    def step(self, model, step):
+        self.steps.append(step)
+        if step == self.at and group.rank() in self.ranks:
+            os.kill(os.getpid(), self.number)
+        return self.inner.step(model, step)
+
+    def close(self):
+        self.inner.close()
+
+
+def trainer_at(storage: StorageConfig, place: str, at: int | None = None, **values: Any) -> Trainer:
+    """Return a run of six steps, whose checkpoints are at a place."""
+    config, model = config_of(ema_decay=0.9, checkpoint_seconds=0.0), network("dinov2_dpt")
+    store = ObjectStore(storage)
+    return Trainer(
+        model=model,
+        strategy=Stopping(strategy_of(config, model), at, **values),
+        config=config,
+        seed=0,
+        validate=lambda trained: float(sum(item.double().abs().sum() for item in trained.parameters())),
+        checkpoints=CheckpointStore(store, f"{store.root}/{place}"),
+        progress=Progress("distill"),
+        run=NullRun(),
+    )
+
+
+def fit(trainer: Trainer) -> dict[str, Tensor]:
+    """Train to the end; return weights, average and curves."""
+    outcome = trainer.fit()
+    found = {f"model/{name}": value for name, value in trainer._model.state_dict().items()}
+    found |= {f"average/{name}": value for name, value in outcome.model.state_dict().items()}
+    curves = {name: torch.tensor([value for _, value in points]) for name, points in outcome.state.curves.items()}
+    return (
+        found
+        | {f"curve/{name}": values for name, values in curves.items()}
+        | {"score": torch.tensor(outcome.val_score)}
+    )
+
+
+def die_together(storage: StorageConfig) -> None:
+    trainer_at(storage, "killed", at=3, number=signal.SIGKILL).fit()
+
+
+def use_processes(folder: Path, storage: StorageConfig) -> None:
+    found = {}
+    for family in FAMILIES:
+        found |= {f"{family}/{name}": value for name, value in step_of(family).items()}
+    found |= {f"apart/{name}": value for name, value in step_of("dinov2_dpt", contrast={"per_process": True}).items()}
+    found |= {f"empty/{name}": value for name, value in losses_without_instance_in_front().items()}
+    found |= {f"whole/{name}": value for name, value in fit(trainer_at(storage, "whole")).items()}
+    found |= {f"killed/{name}": value for name, value in fit(trainer_at(storage, "killed")).items()}
+    for place in ("stopped", "handed over"):
+        stopped = trainer_at(storage, place, at=2, ranks=(1,))
+        with pytest.raises(Interrupted):
+            stopped.fit()
+        found[f"{place} after"] = torch.tensor(stopped._state.step)
+    found |= {f"stopped/{name}": value for name, value in fit(trainer_at(storage, "stopped")).items()}
+    found |= {f"taken over/{name}": value for name, value in fit(trainer_at(storage, "alone")).items()}
+    leave(folder, found)
+
+
+@dataclass
+class Runs:
+    """What two processes found, and where their checkpoints are."""
+
+    ranks: list[dict[str, Tensor]]
+    storage: StorageConfig
+
+    def of(self, name: str, rank: int = 0) -> dict[str, Tensor]:
+        """Return what is below a name."""
+        found = self.ranks[rank].items()
+        return {key.removeprefix(f"{name}/"): value for key, value in found if key.startswith(f"{name}/")}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, s3_endpoint) -> Runs:
+    folder = tmp_path_factory.mktemp("ranks")
+    storage = s3_endpoint.model_copy(update={"root": f"{s3_endpoint.root}/test-{uuid.uuid4().hex}"})
+    with pytest.raises(Interrupted):
+        trainer_at(storage, "alone", at=2, ranks=(0,)).fit()
+    with pytest.raises(torch.multiprocessing.ProcessExitedException, match="SIGKILL"):
+        run_ranks(die_together, storage)
+    run_ranks(use_processes, folder, storage)
+    return Runs(left(folder), storage)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_of_two_processes_is_that_of_one_with_the_whole_batch(runs, family):
+    alone, together = step_of(family), runs.of(family)
+    assert together.keys() == alone.keys()
+    terms = [name for name in alone if name.startswith("loss/")]
+    assert {"loss/sup_mask", "loss/semi_dice", "loss/pxl"} <= set(terms)
+    for name in terms:
+        assert float(together[name]) == pytest.approx(float(alone[name]), rel=1e-6), name
+    for name in alone.keys() - set(terms):
+        assert torch.allclose(together[name], alone[name], rtol=1e-4, atol=1e-5), name
+
+
+def test_negatives_of_a_process_alone_change_the_contrastive_term_and_no_other(runs):
+    whole, apart = runs.of("dinov2_dpt"), runs.of("apart")
+    changed = [name for name in whole if name.startswith("loss/") and float(whole[name]) != float(apart[name])]
+    assert changed == ["loss/pxl"]
+
+
+def test_a_process_without_an_instance_takes_its_share(runs):
+    alone, together = losses_without_instance_in_front(), runs.of("empty")
+    for name in ("class", "mask", "dice"):
+        assert float(together[name]) == pytest.approx(float(alone[name]), rel=1e-6)
+    for number in range(4):
+        rows = torch.cat([runs.of("empty", rank)[f"rows/{number}"] for rank in (0, 1)])
+        assert torch.allclose(rows, alone[f"rows/{number}"], rtol=1e-4, atol=1e-7)
+
+
+def test_weights_and_average_are_the_same_in_both_processes(runs):
+    first, second = runs.of("whole", 0), runs.of("whole", 1)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("place", ["killed", "stopped"])
+def test_after_the_end_of_both_a_resumed_run_has_the_same_bits(runs, place):
+    whole, resumed = runs.of("whole"), runs.of(place)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_signal_to_one_process_stops_both_after_the_same_step(runs):
+    for place in ("stopped", "handed over"):
+        assert [int(found[f"{place} after"]) for found in runs.ranks] == [3, 3]
+
+
+def test_a_checkpoint_of_two_processes_goes_on_in_one_and_the_other_way_round(runs):
+    alone = fit(trainer_at(runs.storage, "whole alone"))
+    handed_over = fit(trainer_at(runs.storage, "handed over"))
+    for changed in (runs.of("whole"), handed_over, runs.of("taken over")):
+        for name in (name for name in alone if name.startswith("curve/loss/")):
+            assert changed[name].tolist() == pytest.approx(alone[name].tolist(), rel=1e-3), name
