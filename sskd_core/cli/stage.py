@@ -32,6 +32,7 @@ def stage(
     from sskd_core.cli.output import print_json
     from sskd_core.cli.session import open_session
     from sskd_core.config.loading import load_experiment
+    from sskd_core.distributed.launch import follows
     from sskd_core.stages.configure import pinned
     from sskd_core.stages.entry import run_node
     from sskd_core.storage.store import ObjectStore
@@ -42,6 +43,8 @@ def stage(
         store = ObjectStore(complete.storage)
         manifests = {key: store.manifest(uri) for key, uri in wanted.items()}
         manifest = run_node(pinned(complete, store), name, manifests, worker)
+    if follows():
+        return
     if as_json:
         print_json(manifest.model_dump(mode="json"))
     else:

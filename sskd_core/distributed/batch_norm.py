@@ -56,7 +56,7 @@ class _Normalise(torch.autograd.Function):
     """The values and the gradient of Ioffe & Szegedy 2015 (arXiv 1502.03167), with sums over all processes."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, values: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         exact = values.to(torch.promote_types(values.dtype, torch.float32))
@@ -75,8 +75,8 @@ class _Normalise(torch.autograd.Function):
         return result.to(values.dtype), mean, variance, count
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         values, weight, mean, scale, count = ctx.saved_tensors
         exact = gradient.to(mean.dtype)
         unit = (values.to(mean.dtype) - _wide(mean)) * _wide(scale)

@@ -72,10 +72,12 @@ def joined(timeout_seconds: float) -> Iterator[None]:
     timeout = dt.timedelta(seconds=timeout_seconds)
     try:
         dist.init_process_group("nccl" if cuda else "gloo", timeout=timeout)
-        _of_graphs = dist.new_group(timeout=timeout)
+        second = dist.new_group(timeout=timeout)
     except (dist.DistError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"the processes of the training cannot reach each other: {reason}") from None
+    assert isinstance(second, dist.ProcessGroup)
+    _of_graphs = second
     # Not after an error: the others may wait for this process, and its end is what they are told by.
     yield
     _of_graphs = None
@@ -201,14 +203,14 @@ class _Gather(torch.autograd.Function):
     """Rows of all processes; the way back adds what each process found for a row."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
         parts = _gather(rows)
         first = sum(len(part) for part in parts[: rank()])
         ctx.own = slice(first, first + len(rows))
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         summed = gradient.contiguous().clone()
         add_in_graph(summed)
         return summed[ctx.own]

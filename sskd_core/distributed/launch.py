@@ -118,7 +118,8 @@ def _wait(command: list[str], environment: Mapping[str, str]) -> int:
         except BaseException:
             process.terminate()
             raise
-        stop.check()
+        if code:
+            stop.check()
     return code
 
 

@@ -8,6 +8,7 @@ stands for a whole shard, also when a worker was killed or two of them wrote the
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import ValidationError
 
@@ -21,7 +22,8 @@ from sskd_core.storage.manifest import ObjectRef
 from sskd_core.storage.store import ObjectStore
 
 _RECORD_TYPE = "application/json"
-
+READERS = 16
+"""Records that are read at a time: of a hundred thousand small objects each costs a request."""
 
 WORKERS = "workers"
 """Folder below a stage's prefix in which each labelling worker leaves its own manifest."""
@@ -66,7 +68,9 @@ class ShardSet:
         """
         sizes = {info.uri: info.bytes for info in self._store.list(f"{self._prefix}/shards/")}
         listed = {info.uri for info in self._store.list(f"{self._prefix}/statistics/")}
-        records = [self._read(index) for index in sorted(indices) if self._record_uri(index) in listed]
+        there = [index for index in sorted(indices) if self._record_uri(index) in listed]
+        with ThreadPoolExecutor(READERS, thread_name_prefix="records") as pool:
+            records = list(pool.map(self._read, there))
         return {item.index: item for item in records if sizes.get(item.shard.uri) == item.shard.bytes}
 
     def write(

@@ -76,9 +76,8 @@ class _Together:
 
     def __init__(self, model: nn.Module, extra: nn.Module | None) -> None:
         self._whole = _Whole(model, extra)
-        # A step may leave parameters out, such as those of a term that has nothing to compare. Buffers are equal
-        # already: batch normalisation sees the whole batch.
-        self._parallel = DistributedDataParallel(self._whole, find_unused_parameters=True, broadcast_buffers=False)
+        # A step may leave parameters out, such as those of a term that has nothing to compare.
+        self._parallel = DistributedDataParallel(self._whole, find_unused_parameters=True)
 
     def __call__(self, part: Part) -> tuple[StepTerms, Tensor]:
         shares = self._parallel(part)

@@ -68,3 +68,19 @@ def test_an_image_by_tag_is_refused_with_the_reason(image: str):
     with pytest.raises(ConfigError, match="not given by digest"):
         ClusterConfig(image=f"r/x@{DIGEST}", cpu_image=image).require_digests()
     ClusterConfig(image=f"r/x@{DIGEST}").require_digests()
+
+
+def test_several_machines_are_for_trainings_and_carry_what_a_pod_needs():
+    cluster = ClusterConfig(
+        image=f"r/x@{DIGEST}", nodes={"distill": {"machines": 2, "gpus": 8}}, trainer={"runtime": "sskd"}
+    )
+    job = cluster.train_job(cluster.tier("gpu", "distill"))
+    assert job is not None
+    assert (job.machines, job.gpus, job.processes, job.runtime) == (2, 8, 16, "sskd")
+    assert job.secrets == cluster.secrets
+    assert cluster.train_job(cluster.tier("gpu", "refine")) is None
+    for wrong in (ClusterConfig(nodes={"evaluate": {"machines": 2}}), ClusterConfig(gpu={"machines": 2})):
+        with pytest.raises(
+            ConfigError, match="evaluate cannot run on 2 machines, as it is no training; say `machines`"
+        ):
+            wrong.tier("gpu", "evaluate")

@@ -17,6 +17,7 @@ from pipelines.cluster import ClusterConfig
 from pipelines.compile import compile_pipeline
 from sskd_core.config.experiment import NODES
 from sskd_core.config.parameters import PARAMETERS
+from sskd_core.config.train_job import TrainJobConfig
 
 GOLDEN = Path(__file__).parent / "golden" / "sskd.yaml"
 DIGEST = "sha256:" + "0" * 64
@@ -207,6 +208,21 @@ def test_a_place_of_its_own(tmp_path: Path):
     pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][leaves(document)["distill"]["executor"]]
     assert pod["nodeAffinity"][0]["nodeAffinityJson"]["runtimeValue"]["constant"] == affinity
     assert int(pod["activeDeadlineSeconds"]) == 2880 * 60  # what the file leaves out stays as it was
+
+
+def test_a_training_on_several_machines_asks_for_them_and_needs_no_gpu_itself(tmp_path: Path):
+    cluster = ClusterConfig(image=IMAGE, nodes={"distill": {"machines": 2, "gpus": 8, "timeout_minutes": 9000}})
+    document, platform = yaml.safe_load_all(compiled(tmp_path / "p.yaml", cluster))
+    executor = leaves(document)["distill"]["executor"]
+    container = document["deploymentSpec"]["executors"][executor]["container"]
+    (variable,) = container["env"]
+    assert variable["name"] == "SSKD_TRAIN_JOB"
+    job = TrainJobConfig.model_validate_json(variable["value"])
+    assert (job.machines, job.gpus, job.image) == (2, 8, IMAGE)
+    assert "accelerator" not in container["resources"]
+    pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][executor]
+    assert "tolerations" not in pod
+    assert int(pod["activeDeadlineSeconds"]) == 9000 * 60
 
 
 def test_kfp_s_cache_is_on_for_digests_alone(released: list[dict[str, Any]], text: str):

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.multiprocessing
 from engine_fixtures import CLASSES, TEACHER_ARCH, Rectangles, batch_loader, model_config, train_config
+from grounding_fixtures import SIZE, tiny_teacher
 from ranks import leave, left, run_ranks
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from sskd_core.config.storage import StorageConfig
 from sskd_core.config.train import SetCriterionConfig, TrainConfig
 from sskd_core.distributed import group
 from sskd_core.errors import Interrupted
+from sskd_core.losses.grounding import GroundingCriterion
 from sskd_core.losses.set_criterion import SetCriterion, Target
 from sskd_core.models.build import construct
 from sskd_core.models.protocol import QueryOutput, SegmentationModel
@@ -44,6 +46,11 @@ def network(family: str) -> SegmentationModel:
     return construct(model_config(family, **arch), CLASSES, 0)
 
 
+def contrast_of(family: str) -> dict[str, Any]:
+    """Draw the untrained student's negatives uniformly: its pixels are alike but for rounding, which would choose."""
+    return {"negatives": "uniform"} if family == "dinov2_dpt" else {}
+
+
 def config_of(**values: Any) -> TrainConfig:
     own = {"labeled_batch": 4, "unlabeled_batch": 2, "strategy": "semi_supervised", "lambda_pxl": 0.1}
     contrast = {**CONTRAST, **values.pop("contrast", {})}
@@ -59,7 +66,8 @@ def strategy_of(config: TrainConfig, model: SegmentationModel) -> SemiSupervised
 
 def step_of(family: str, **values: Any) -> dict[str, Tensor]:
     """Return terms, gradients and buffers of a first step."""
-    config, model = config_of(**values), network(family)
+    contrast = {**contrast_of(family), **values.pop("contrast", {})}
+    config, model = config_of(contrast=contrast, **values), network(family)
     strategy = strategy_of(config, model)
     compute = computation(model, strategy.extra)
     model.train()
@@ -91,6 +99,25 @@ def losses_without_instance_in_front() -> dict[str, Tensor]:
     return found | {f"rows/{number}": item.grad for number, item in enumerate(own)}
 
 
+def grounded_losses(parts: tuple[Path, Path], empty_first: bool) -> dict[str, Tensor]:
+    """Return the grounded teacher's terms on two images; SAM's decoder learns too."""
+    teacher = tiny_teacher(*parts, train_mask_decoder=True, decoder_instances=1)
+    images = torch.randn(2, 3, SIZE.height, SIZE.width, generator=torch.Generator().manual_seed(0))
+    masks = torch.zeros(3, SIZE.height, SIZE.width)
+    for number, mask in enumerate(masks):
+        mask[4 + 8 * number : 40, 8 : 30 + 12 * number] = 1.0
+    counts = (0, 3) if empty_first else (1, 2)
+    ends = (counts[0], 3)
+    targets = [
+        Target(torch.arange(3)[end - count : end], masks[end - count : end])
+        for count, end in zip(counts, ends, strict=True)
+    ]
+    part = group.own_part(2, "batch")
+    torch.manual_seed(5)
+    losses = GroundingCriterion(SetCriterionConfig(num_points=64))(teacher(images[part]), targets[part])
+    return {name: group.total(value.detach()) for name, value in losses.items()}
+
+
 @dataclass
 class Stopping:
     """A strategy that kills its process at a step, or asks one process to stop."""
@@ -117,14 +144,17 @@ class Stopping:
 
 def trainer_at(storage: StorageConfig, place: str, at: int | None = None, **values: Any) -> Trainer:
     """Return a run of six steps, whose checkpoints are at a place."""
-    config, model = config_of(ema_decay=0.9, checkpoint_seconds=0.0), network("dinov2_dpt")
+    config, model = (
+        config_of(contrast=contrast_of("dinov2_dpt"), ema_decay=0.9, checkpoint_seconds=0.0),
+        network("dinov2_dpt"),
+    )
     store = ObjectStore(storage)
     return Trainer(
         model=model,
         strategy=Stopping(strategy_of(config, model), at, **values),
         config=config,
         seed=0,
-        validate=lambda trained: float(sum(item.double().abs().sum() for item in trained.parameters())),
+        validate=lambda trained: float(sum(item.detach().double().abs().sum() for item in trained.parameters())),
         checkpoints=CheckpointStore(store, f"{store.root}/{place}"),
         progress=Progress("distill"),
         run=NullRun(),
@@ -148,8 +178,11 @@ def die_together(storage: StorageConfig) -> None:
     trainer_at(storage, "killed", at=3, number=signal.SIGKILL).fit()
 
 
-def use_processes(folder: Path, storage: StorageConfig) -> None:
+def use_processes(folder: Path, storage: StorageConfig, parts: tuple[Path, Path]) -> None:
     found = {}
+    for empty_first in (False, True):
+        losses = grounded_losses(parts, empty_first)
+        found |= {f"grounded {empty_first}/{name}": value for name, value in losses.items()}
     for family in FAMILIES:
         found |= {f"{family}/{name}": value for name, value in step_of(family).items()}
     found |= {f"apart/{name}": value for name, value in step_of("dinov2_dpt", contrast={"per_process": True}).items()}
@@ -180,14 +213,14 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, s3_endpoint) -> Runs:
+def runs(tmp_path_factory, s3_endpoint, teacher_parts) -> Runs:
     folder = tmp_path_factory.mktemp("ranks")
     storage = s3_endpoint.model_copy(update={"root": f"{s3_endpoint.root}/test-{uuid.uuid4().hex}"})
     with pytest.raises(Interrupted):
         trainer_at(storage, "alone", at=2, ranks=(0,)).fit()
     with pytest.raises(torch.multiprocessing.ProcessExitedException, match="SIGKILL"):
         run_ranks(die_together, storage)
-    run_ranks(use_processes, folder, storage)
+    run_ranks(use_processes, folder, storage, teacher_parts)
     return Runs(left(folder), storage)
 
 
@@ -216,6 +249,14 @@ def test_a_process_without_an_instance_takes_its_share(runs):
     for number in range(4):
         rows = torch.cat([runs.of("empty", rank)[f"rows/{number}"] for rank in (0, 1)])
         assert torch.allclose(rows, alone[f"rows/{number}"], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("empty_first", [False, True])
+def test_the_grounded_teachers_terms_are_those_of_the_whole_batch(runs, teacher_parts, empty_first):
+    alone, together = grounded_losses(teacher_parts, empty_first), runs.of(f"grounded {empty_first}")
+    assert {"class", "box", "proposal", "mask", "dice", "iou"} <= alone.keys() == together.keys()
+    for name, value in alone.items():
+        assert float(together[name]) == pytest.approx(float(value), rel=1e-6), name
 
 
 def test_weights_and_average_are_the_same_in_both_processes(runs):
