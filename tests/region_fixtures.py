@@ -12,6 +12,7 @@ from sskd_core.config.model import InputConfig, ModelConfig
 from sskd_core.losses.set_criterion import Target
 from sskd_core.models.build import construct
 from sskd_core.models.mask_rcnn import MaskRcnn
+from sskd_core.models.region import RegionModel
 
 SIZE = InputConfig(height=64, width=96)
 MASK_RCNN: dict[str, Any] = {
@@ -54,3 +55,17 @@ def rectangles(*corners: tuple[int, int, int, int, int]) -> Target:
 
 
 TARGETS = [rectangles((0, 4, 30, 8, 40), (2, 20, 60, 50, 90)), rectangles((1, 10, 40, 30, 70))]
+
+
+def assert_learns(model: RegionModel, share: float) -> None:
+    """Train thirty steps on one batch; the total of the last five must be below `share` of that of the first five."""
+    optimizer = torch.optim.AdamW([value for value in model.train().parameters() if value.requires_grad], lr=2e-3)
+    totals = []
+    for step in range(30):
+        torch.manual_seed(step)
+        total = torch.stack(list(model.losses(pixels(), TARGETS).values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    assert sum(totals[-5:]) < share * sum(totals[:5])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -25,16 +26,11 @@ class GroundedPredictor(ImagePredictor[GroundedSam]):
     `score_threshold`.
     """
 
-    def __init__(
-        self,
-        model: GroundedSam,
-        score_threshold: float = 0.0,
-        max_instances: int = 100,
-        mask_threshold: float = 0.5,
-    ) -> None:
-        super().__init__(model, score_threshold, max_instances, mask_threshold)
-        settings = model.grounding
-        self._thresholds = [settings.class_thresholds.get(name, settings.score_threshold) for name in model.classes]
+    @cached_property
+    def _thresholds(self) -> list[float]:
+        """Score of each class above which a box is a detection."""
+        settings = self.model.grounding
+        return [settings.class_thresholds.get(name, settings.score_threshold) for name in self.classes]
 
     @torch.inference_mode()
     def predict_raw(self, images: list[Image]) -> list[list[RawInstance]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from engine_fixtures import CLASSES
-from region_fixtures import SIZE, TARGETS, pixels, rectangles
+from region_fixtures import SIZE, TARGETS, assert_learns, pixels, rectangles
 from safetensors.torch import save_file
 
 from sskd_core.config.model import ModelConfig
@@ -131,17 +131,7 @@ def test_predictions_are_those_that_the_library_gives():
 
 @needs_detectron2
 def test_it_learns_rectangles():
-    model = small().train()
-    optimizer = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad], lr=2e-3)
-    totals = []
-    for step in range(30):
-        torch.manual_seed(step)
-        total = sum(model.losses(pixels(), TARGETS).values())
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        totals.append(total.item())
-    assert sum(totals[-5:]) < 0.6 * sum(totals[:5])
+    assert_learns(small(), 0.6)
 
 
 @needs_detectron2
