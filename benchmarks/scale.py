@@ -37,7 +37,6 @@ from sskd_core.storage.manifest import ObjectRef
 
 SIZES = (100_000, 1_000_000, 100_000_000)
 _GIB = 2**30
-_SCENES = 32
 _PREFIX = "s3://a-bucket/a-prefix/stages/pseudo_label/0123456789abcdef0123456789abcdef"
 
 
@@ -76,11 +75,11 @@ def memory_of(make: Callable[[], Any]) -> int:
 
 def labels(count: int, enlarge: int) -> list[LabeledImage]:
     """Return the masks of rendered scenes, enlarged, as a teacher would store them."""
-    scenes = [render_scene(0, "target", "scale", number) for number in range(min(count, _SCENES))]
     rng = np.random.default_rng(0)
     found = []
     for number in range(count):
-        scene, instances = scenes[number % len(scenes)], []
+        # All different: compression would find what repeats.
+        scene, instances = render_scene(0, "target", "scale", number), []
         for category, mask in zip(scene.categories, scene.masks, strict=True):
             rle = encode_mask(mask.repeat(enlarge, 0).repeat(enlarge, 1))
             score, quality = (float(value) for value in rng.random(2))
