@@ -28,6 +28,7 @@ format: $(READY)
 # Write the files that tests compare with anew; read the difference before committing it.
 golden: $(READY)
 	env -u SSKD_IMAGE $(BIN)/python -m pipelines compile --allow-tag tests/pipelines/golden/sskd.yaml
+	env -u SSKD_IMAGE $(BIN)/python -m pipelines compile --allow-tag --method guided tests/pipelines/golden/guided.yaml
 	$(BIN)/python -m components.readme
 	$(BIN)/sskd schema > tests/cli/golden/schema.json
 	SSKD_WRITE_GOLDEN=1 $(BIN)/pytest tests/charts/test_templates.py -k golden

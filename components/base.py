@@ -7,7 +7,7 @@ a signal reaches the stage, with no shell in between.
 import inspect
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from kfp import dsl
 
@@ -21,6 +21,7 @@ _MEANINGS = {
     "data": "Manifest of `prepare`.",
     "student": "Manifest of the student.",
     "teacher": "Manifest of the teacher that labels.",
+    "method": "Method of the pipeline.",
     "labels": "Manifest of the collected pseudo-labels.",
     "adapted_teacher": "Manifest of the teacher.",
     "supervised_student": "Manifest of the student that saw labels alone.",
@@ -64,12 +65,15 @@ def _explain(function: Callable[..., Any]) -> None:
         function.__doc__ = "\n".join([text, "", "Args:", *lines])
 
 
-def with_form(form: Iterable[Parameter], required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def with_form(
+    form: Iterable[Parameter], ask: Literal["filled_in", "all", "some"]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Put the fields of a form in front of a function's own parameters, in its signature and in its docstring.
 
     Args:
         form: the fields.
-        required: leave out the defaults, for a component that a pipeline passes every field to.
+        ask: `filled_in` with the defaults, for a pipeline; `all` for a component that a pipeline passes every field to;
+            `some` for one that a pipeline passes its own to.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,7 +85,7 @@ def with_form(form: Iterable[Parameter], required: bool) -> Callable[[Callable[.
                 item.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 annotation=item.type,
-                default=inspect.Parameter.empty if required or item.default is None else item.type(item.default),
+                default=_default(item, ask),
             )
             for item in fields
         ]
@@ -94,3 +98,18 @@ def with_form(form: Iterable[Parameter], required: bool) -> Callable[[Callable[.
         return function
 
     return decorate
+
+
+def present(**inputs: Any) -> dict[str, str]:
+    """Return the files of those input artifacts that a component was given.
+
+    Args:
+        inputs: by name; None for an optional one that the pipeline does not have.
+    """
+    return {name: item.path for name, item in inputs.items() if item is not None}
+
+
+def _default(item: Parameter, ask: str) -> Any:
+    if ask == "some":
+        return None
+    return inspect.Parameter.empty if ask == "all" or item.default is None else item.type(item.default)

@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sskd_core.config.experiment import ExperimentConfig, node
+from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.stages.entry import find_result, run_node
 from sskd_core.storage.manifest import Manifest
 
 BRANCH = "train_supervised"
 _POLL_SECONDS = 0.5
+
+
+def has_branch(experiment: ExperimentConfig) -> bool:
+    """Return whether the method has the branch, and the experiment lets stages run side by side."""
+    return experiment.side_by_side > 1 and any(item.name == BRANCH for item in experiment.nodes)
 
 
 @contextmanager
@@ -26,7 +31,7 @@ def branch_beside(experiment: ExperimentConfig, folder: Path) -> Iterator[None]:
         experiment: as the pipeline runs it.
         folder: for the experiment's file.
     """
-    if experiment.side_by_side < 2:
+    if not has_branch(experiment):
         yield
         return
     file = folder / "experiment.json"
@@ -42,7 +47,7 @@ def branch_beside(experiment: ExperimentConfig, folder: Path) -> Iterator[None]:
 
 def run_branch(experiment: ExperimentConfig) -> Manifest:
     """Run the branch's node as soon as the pipeline has committed what it needs."""
-    inputs = {name: _wait_for(experiment, source) for name, source in node(BRANCH).inputs.items()}
+    inputs = {name: _wait_for(experiment, source) for name, source in experiment.node(BRANCH).inputs.items()}
     return run_node(experiment, BRANCH, inputs)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from sskd_core.config.base import StrictModel, validate
-from sskd_core.config.experiment import NODES, TRAINING_STAGES, Node
+from sskd_core.config.graph import GRAPHS, TRAINING_STAGES, Node
 from sskd_core.config.loading import read_mapping
 from sskd_core.config.train_job import TrainJobConfig
 from sskd_core.errors import ConfigError
@@ -20,7 +20,9 @@ from sskd_core.errors import ConfigError
 _BY_DIGEST = re.compile(r"^[^\s@]+@sha256:[0-9a-f]{64}$")
 _KUBERNETES_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
-_TRAININGS = [node.name for node in NODES if node.stage in TRAINING_STAGES]
+_TRAININGS = list(
+    dict.fromkeys(node.name for graph in GRAPHS.values() for node in graph if node.stage in TRAINING_STAGES)
+)
 Name = Annotated[str, Field(pattern=_KUBERNETES_NAME)]
 Variable = Annotated[str, Field(pattern=_VARIABLE)]
 Cpu = Annotated[str, Field(pattern=r"^([0-9]+|[0-9]*\.[0-9]+|[0-9]+m)$")]
@@ -135,7 +137,8 @@ class ClusterConfig(StrictModel):
     @field_validator("nodes")
     @classmethod
     def _known(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        known = ["configure", *(name for node in NODES for name in _places(node)), "report"]
+        places = (name for graph in GRAPHS.values() for node in graph for name in _places(node))
+        known = list(dict.fromkeys(["configure", *places, "report"]))
         unknown = sorted(value.keys() - set(known))
         if unknown:
             raise ValueError(f"no place '{unknown[0]}' in the pipeline; the places are: {', '.join(known)}")

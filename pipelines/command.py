@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sskd_core.config.assemble import fill_in
 from sskd_core.config.base import validate
 from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.config.graph import GRAPHS
 from sskd_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
 
     compiling = commands.add_parser("compile", help="write the KFP YAML")
     compiling.add_argument("target", type=Path)
+    compiling.add_argument("--method", choices=sorted(GRAPHS), default="sskd", help="without an experiment")
     _add_experiment(compiling)
     _add_platform(compiling)
     compiling.set_defaults(function=_compile)
@@ -103,8 +105,9 @@ def _compile(options: argparse.Namespace) -> None:
     cluster = _cluster(options)
     from pipelines.compile import compile_pipeline
 
-    form = fill_in(_experiment(options.experiment)) if options.experiment else None
-    compile_pipeline(options.target, cluster, form)
+    experiment = _experiment(options.experiment) if options.experiment else None
+    form, method = (fill_in(experiment), experiment.method) if experiment else (None, options.method)
+    compile_pipeline(options.target, cluster, form, method)
 
 
 def _ahead(options: argparse.Namespace) -> None:

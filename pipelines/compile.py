@@ -9,16 +9,20 @@ from typing import Any
 from kfp import compiler
 
 from pipelines.cluster import ClusterConfig
-from pipelines.sskd import build
+from pipelines.methods import BUILDERS
+from sskd_core.config.graph import Method
 
 
-def compile_pipeline(target: Path, cluster: ClusterConfig, defaults: Mapping[str, Any] | None = None) -> None:
-    """Write the pipeline as KFP intermediate representation.
+def compile_pipeline(
+    target: Path, cluster: ClusterConfig, defaults: Mapping[str, Any] | None = None, method: Method = "sskd"
+) -> None:
+    """Write the pipeline of a method as KFP intermediate representation.
 
     Args:
         target: a `.yaml` file; its folder is made.
         cluster: the platform's choices.
         defaults: what the form is filled in with, instead of the general defaults.
+        method: whose pipeline.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(build(cluster), str(target), pipeline_parameters=dict(defaults or {}))
+    compiler.Compiler().compile(BUILDERS[method](cluster), str(target), pipeline_parameters=dict(defaults or {}))

@@ -16,9 +16,9 @@ from typing import Any
 
 from kfp import local
 
-from pipelines.ahead import BRANCH, branch_beside
+from pipelines.ahead import BRANCH, branch_beside, has_branch
 from pipelines.cluster import ClusterConfig
-from pipelines.sskd import build
+from pipelines.methods import BUILDERS
 from sskd_core.config.assemble import fill_in
 from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.stages.component import EXIT_INTERRUPTED, STOP_VARIABLE
@@ -43,9 +43,9 @@ def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> None:
     # without any spinning, small layers wait for threads to wake up. Some microseconds avoid both.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True)
-    pipeline = build(ClusterConfig())
+    pipeline = BUILDERS[experiment.method](ClusterConfig())
     _stop_at_first_failure(pipeline.pipeline_spec)
-    if experiment.side_by_side > 1:
+    if has_branch(experiment):
         _ask_last_for(BRANCH, pipeline.pipeline_spec)
     with branch_beside(experiment, pipeline_root):
         pipeline(**fill_in(experiment))

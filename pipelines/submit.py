@@ -15,6 +15,7 @@ from pipelines.compile import compile_pipeline
 from pipelines.server import Server
 from sskd_core.config.assemble import fill_in
 from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.config.graph import Method
 from sskd_core.errors import ConfigError
 
 _CRON_FIELDS = 6
@@ -49,7 +50,7 @@ def submit(
         "display_name": experiment.name,
         "description": f"sskd submit, seed {experiment.seed}",
         "experiment_id": _group_id(server, group),
-        "pipeline_spec": pipeline_document(cluster),
+        "pipeline_spec": pipeline_document(cluster, experiment.method),
         "runtime_config": kfp_server_api.V2beta1RuntimeConfig(parameters=fill_in(experiment)),
         "service_account": service_account,
     }
@@ -67,11 +68,11 @@ def submit(
     return {"recurring_run": kept.recurring_run_id, "name": kept.display_name, "cron": cron, "page": page}
 
 
-def pipeline_document(cluster: ClusterConfig) -> dict[str, Any]:
-    """Return the compiled pipeline as the server's API takes it."""
+def pipeline_document(cluster: ClusterConfig, method: Method) -> dict[str, Any]:
+    """Return the compiled pipeline of a method as the server's API takes it."""
     with tempfile.TemporaryDirectory(prefix="sskd-") as folder:
         target = Path(folder) / "pipeline.yaml"
-        compile_pipeline(target, cluster)
+        compile_pipeline(target, cluster, method=method)
         documents = list(yaml.safe_load_all(target.read_text(encoding="utf-8")))
     return {"pipeline_spec": documents[0], "platform_spec": documents[1]}
 

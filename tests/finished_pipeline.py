@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 from PIL import Image
 
-from sskd_core.config.experiment import NODES
+from sskd_core.config.graph import SSKD
 from sskd_core.evaluation.instance_ap import InstanceAP
 from sskd_core.evaluation.matches import ClassMatches, encode_matches
 from sskd_core.export.contract import Contract
@@ -109,7 +109,7 @@ class FinishedPipeline:
         details = self._details(refined, supervised)
         if champion is not None:
             details["evaluate"]["files"]["matches/champion"] = found_on(champion[1])
-        for node in NODES:
+        for node in SSKD:
             if node.name != "register":
                 inputs = {key: self.manifests[source] for key, source in node.inputs.items()}
                 if node.name == "evaluate" and champion is not None:
@@ -121,7 +121,7 @@ class FinishedPipeline:
 
     def register_inputs(self) -> dict[str, Manifest]:
         """Return what the `register` stage reads."""
-        return {key: self.manifests[source] for key, source in NODES[-1].inputs.items()}
+        return {key: self.manifests[source] for key, source in SSKD[-1].inputs.items()}
 
     def _details(self, refined: float, supervised: float) -> dict[str, dict[str, Any]]:
         trained = {"metrics": {"val_mask_ap": 33.0}, "facts": {"classes": CLASSES, "device": "cpu", "seconds": 90.0}}

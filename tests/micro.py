@@ -14,6 +14,7 @@ from sskd_core.data.demo import DemoSizes, write_demo_dataset
 from sskd_core.storage.store import ObjectStore
 
 FILE = Path(__file__).parent / "micro.yaml"
+GUIDED_FILE = FILE.with_name("micro_guided.yaml")
 SIZES = DemoSizes(labeled=4, unlabeled=6, val=2, test=2)
 
 
@@ -22,7 +23,7 @@ def micro_data(store: ObjectStore, seed: int = 0) -> DataConfig:
     return write_demo_dataset(store, seed, SIZES)
 
 
-def micro_experiment(storage: StorageConfig, data: DataConfig, **values: Any) -> ExperimentConfig:
+def micro_experiment(storage: StorageConfig, data: DataConfig, file: Path = FILE, **values: Any) -> ExperimentConfig:
     """Return the experiment, tracked nowhere unless `tracking` is given."""
     own = {"storage": storage, "data": data, "tracking": {"mode": "off"}} | values
-    return validate(ExperimentConfig, read_mapping(FILE) | own, str(FILE))
+    return validate(ExperimentConfig, read_mapping(file) | own, str(file))

@@ -11,7 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from sskd_core.config.experiment import NODES, ExperimentConfig, node
+from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.config.graph import SSKD, node
 from sskd_core.labels.statistics import SCORE_BINS
 from sskd_core.storage.digest import canonical_json, digest_bytes, digest_json
 from sskd_core.storage.manifest import InputRef, Manifest, ObjectRef
@@ -86,7 +87,7 @@ class FakeRun:
     ) -> None:
         """Add the manifest of a node; it reads those of the nodes before it."""
         prefix = f"{self.root}/stages/{name}"
-        number = [item.name for item in NODES].index(name)
+        number = [item.name for item in SSKD].index(name)
         sources = {key: self.manifests[source] for key, source in node(name).inputs.items() if source in self.manifests}
         self.manifests[name] = Manifest(
             stage=node(name).stage,

@@ -5,11 +5,11 @@ from typing import Any
 from kfp.dsl import Markdown, Output, OutputPath
 
 from components.base import stage_component, with_form
-from sskd_core.config.parameters import PARAMETERS
+from sskd_core.config.parameters import EVERY_PARAMETER
 
 
 @stage_component
-@with_form(PARAMETERS, required=True)
+@with_form(EVERY_PARAMETER, ask="some")
 def configure(
     run_id: str,
     secrets: dict,  # type: ignore[type-arg]

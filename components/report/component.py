@@ -9,7 +9,7 @@ from sskd_core.config.parameters import LOCATING
 
 
 @stage_component
-@with_form(LOCATING, required=True)
+@with_form(LOCATING, ask="all")
 def report(
     run_id: str,
     status: PipelineTaskFinalStatus,

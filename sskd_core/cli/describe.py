@@ -59,12 +59,10 @@ def _model(config: ModelConfig, classes: int) -> dict[str, Any]:
 
 
 def _nodes(config: ExperimentConfig) -> list[dict[str, Any]]:
-    from sskd_core.config.experiment import NODES
-
     return [
         {"name": node.name, "stage": node.stage, "inputs": node.inputs, "fan_out": node.fan_out}
         | _training(config, node.name)
-        for node in NODES
+        for node in config.nodes
     ]
 
 

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from sskd_core.cli.board import Board, NodeState
 from sskd_core.cli.live import make_view
-from sskd_core.config.experiment import NODES, ExperimentConfig
+from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.errors import DataError, Interrupted, SskdError, UserError
 from sskd_core.interrupt import stopped_by
 from sskd_core.progress import DIRECTORY_VARIABLE
@@ -94,7 +94,7 @@ def run_pipeline(experiment: ExperimentConfig, state_dir: Path, console: Console
         StageFailed: a defect; names the log.
     """
     folder = RunFolder.create(state_dir, experiment)
-    board = Board(folder.progress, [*(item.name for item in NODES), REPORT.name])
+    board = Board(folder.progress, [*(item.name for item in experiment.nodes), REPORT])
     try:
         with _runner(folder) as process, _Signals(process) as signals, make_view(board, console) as view:
             while process.poll() is None:
@@ -163,7 +163,7 @@ class _Signals:
                 runner = psutil.Process(self._process.pid)
                 for process in [runner, *runner.children()]:
                     with suppress(psutil.NoSuchProcess):
-                        if REPORT.name not in process.cmdline():
+                        if REPORT not in process.cmdline():
                             process.terminate()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

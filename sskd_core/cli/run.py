@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from sskd_core.cli.options import DEFAULT_STATE_DIR, Experiment, Json, Overrides, Seed, StateDir, with_seed
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from sskd_core.config.experiment import ExperimentConfig
     from sskd_core.storage.store import ObjectStore
 
-DEMO_PRESET = "demo"
+DEMO = "demo"
 
 
 def run(
@@ -29,6 +31,7 @@ def run(
 
 
 def demo(
+    preset: Annotated[str, typer.Option(help="Preset whose data are the rendered scenes: demo or demo_guided.")] = DEMO,
     overrides: Overrides = None,
     seed: Seed = None,
     state_dir: StateDir = DEFAULT_STATE_DIR,
@@ -37,7 +40,7 @@ def demo(
     """Run the whole job on rendered scenes: nothing to prepare, minutes on two CPU cores."""
     from sskd_core.config.loading import load_experiment
 
-    _run(load_experiment(DEMO_PRESET, with_seed(overrides, seed)), state_dir.absolute(), as_json, demo=True)
+    _run(load_experiment(_demo_preset(preset), with_seed(overrides, seed)), state_dir.absolute(), as_json, demo=True)
 
 
 def _run(experiment: ExperimentConfig, state_dir: Path, as_json: bool, demo: bool) -> None:
@@ -56,6 +59,21 @@ def _run(experiment: ExperimentConfig, state_dir: Path, as_json: bool, demo: boo
         manifest = run_pipeline(pinned(complete, store), state_dir, console)
         kept = keep_results(manifest, store, state_dir / "reports" / f"{experiment.name}-seed{experiment.seed}")
     show_results(kept, as_json)
+
+
+def _demo_preset(name: str) -> str:
+    """Return the preset, if the demo's data are its own.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    from sskd_core.config.loading import preset_names
+    from sskd_core.errors import ConfigError
+
+    known = [item for item in preset_names() if item.split("_")[0] == DEMO]
+    if name not in known:
+        raise ConfigError(f"--preset {name}: no preset for the demo's data; one of {', '.join(known)} is")
+    return name
 
 
 def _demo_data(store: ObjectStore, seed: int) -> DataConfig:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.config.loading import complete, merged, parse_mapping, with_preset
-from sskd_core.config.parameters import EXPERIMENT, OVERRIDES, PARAMETERS
+from sskd_core.config.parameters import EVERY_PARAMETER, EXPERIMENT, FORMS, OVERRIDES
 from sskd_core.errors import ConfigError
 
 _WHERE = "the pipeline's parameters"
@@ -22,7 +22,7 @@ def assemble(values: Mapping[str, Any]) -> ExperimentConfig:
     """Build the experiment that a form describes.
 
     Args:
-        values: by parameter name, see `PARAMETERS`; one that is missing or empty leaves the setting as it is.
+        values: by parameter name, see `config/parameters.py`; one that is missing or empty leaves the setting as it is.
 
     Raises:
         ConfigError: one line that names the field.
@@ -50,19 +50,24 @@ def fill_in(experiment: ExperimentConfig) -> dict[str, Any]:
     """Return the form of an experiment: its fields show what holds, `experiment` has all of it."""
     document = experiment.model_dump(mode="json")
     form: dict[str, Any] = {}
-    for parameter in PARAMETERS:
+    for parameter in FORMS[experiment.method]:
         if parameter.path:
             value: Any = document
             for key in parameter.path.split("."):
                 value = value[key]
-            form[parameter.name] = parameter.type() if value is None else value
+            form[parameter.name] = parameter.type() if value is None else _as(parameter.type, value)
     return form | {EXPERIMENT: experiment.model_dump_json(), OVERRIDES: {}}
+
+
+def _as(kind: type, value: Any) -> Any:
+    """Return a value as its field shows it: a text field has text alone."""
+    return str(value) if kind is str else value
 
 
 def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
     text = values.get(EXPERIMENT) or "{}"
     settings = with_preset(parse_mapping(text, f"the parameter '{EXPERIMENT}'"), f"the parameter '{EXPERIMENT}'")
-    for parameter in PARAMETERS:
+    for parameter in EVERY_PARAMETER:
         value = values.get(parameter.name)
         # Zero is a value; an empty text or list is none.
         if parameter.path and value is not None and value not in ("", [], ()):
@@ -88,7 +93,7 @@ def _whole_numbers(value: Any) -> Any:
 
 def _with_field_names(message: str) -> str:
     """Name the form's field beside the setting."""
-    names = {parameter.path: parameter.name for parameter in PARAMETERS if parameter.path}
+    names = {parameter.path: parameter.name for parameter in EVERY_PARAMETER if parameter.path}
 
     def named(match: re.Match[str]) -> str:
         name = names.get(match[1])

@@ -30,8 +30,10 @@ class StrongViewConfig(StrictModel):
     contrast: float = Field(0.4, ge=0, le=1)
     saturation: float = Field(0.4, ge=0, le=1)
     hue: float = Field(0.1, ge=0, le=0.5)
+    jitter_probability: float = Field(1.0, ge=0, le=1, description="of the four above, together")
     grayscale: float = Field(0.2, ge=0, le=1, description="probability")
     blur_sigma: tuple[float, float] = Field((0.1, 2.0), description="of a Gaussian, pixels, drawn uniformly")
+    blur_probability: float = Field(1.0, ge=0, le=1)
     blur_kernel: int = Field(5, ge=1, le=51, description="odd, pixels; 1 turns the blur off")
 
     @model_validator(mode="after")

@@ -1,13 +1,8 @@
-"""One experiment: everything that a run needs, in one file, and the stage configuration of each node cut from it.
-
-A *node* is one place of the pipeline; several nodes can run the same *stage* (the teacher is adapted twice). `NODES`
-lists them in order; `pipelines/sskd.py` wires the same nodes for KFP.
-"""
+"""One experiment: everything that a run needs, in one file, and the stage configuration of each node cut from it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -15,95 +10,39 @@ from sskd_core.config.base import Runtime, StrictModel
 from sskd_core.config.data import DataConfig, PrepareConfig
 from sskd_core.config.finish import EvaluateConfig, ExportConfig, RegisterConfig
 from sskd_core.config.gate import GateConfig
+from sskd_core.config.graph import GRAPHS, Method, Node, node, training_nodes
 from sskd_core.config.label import PseudoLabelConfig, PseudoLabelStageConfig
 from sskd_core.config.model import REGION_FAMILIES, ModelConfig
 from sskd_core.config.retrain import RetrainConfig, TakeOver
 from sskd_core.config.storage import StorageConfig
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.config.train import TrainConfig, TrainStageConfig
-from sskd_core.errors import ConfigError
 
 StageConfig = PrepareConfig | TrainStageConfig | PseudoLabelStageConfig | EvaluateConfig | ExportConfig | RegisterConfig
 
 
-@dataclass(frozen=True)
-class Node:
-    """One place of the pipeline.
-
-    Attributes:
-        name: unique in the pipeline.
-        stage: which stage runs here.
-        inputs: input name of the stage -> node whose manifest it receives.
-        fan_out: whether `workers` tasks share it.
-    """
-
-    name: str
-    stage: str
-    inputs: dict[str, str]
-    fan_out: bool = False
-
-
-NODES: tuple[Node, ...] = (
-    Node("prepare", "prepare", {}),
-    Node("adapt_teacher", "adapt_teacher", {"data": "prepare"}),
-    Node("pseudo_label", "pseudo_label", {"data": "prepare", "teacher": "adapt_teacher"}, fan_out=True),
-    Node("self_train_teacher", "adapt_teacher", {"data": "prepare", "labels": "pseudo_label"}),
-    Node("relabel", "pseudo_label", {"data": "prepare", "teacher": "self_train_teacher"}, fan_out=True),
-    Node("train_supervised", "train_supervised", {"data": "prepare"}),
-    Node("distill", "distill", {"data": "prepare", "labels": "relabel"}),
-    Node("refine", "refine", {"data": "prepare", "student": "distill"}),
-    Node(
-        "evaluate",
-        "evaluate",
-        {
-            "data": "prepare",
-            "adapted_teacher": "self_train_teacher",
-            "supervised_student": "train_supervised",
-            "distilled_student": "distill",
-            "refined_student": "refine",
-        },
-    ),
-    Node("export_onnx", "export_onnx", {"data": "prepare", "student": "refine"}),
-    Node(
-        "register",
-        "register",
-        {"data": "prepare", "student": "refine", "evaluation": "evaluate", "onnx": "export_onnx"},
-    ),
-)
-TRAINING_STAGES = ("adapt_teacher", "train_supervised", "distill", "refine")
-
-
-def node(name: str) -> Node:
-    """Return the node called `name`.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    for candidate in NODES:
-        if candidate.name == name:
-            return candidate
-    raise ConfigError(f"no stage '{name}'; the stages are: {', '.join(item.name for item in NODES)}")
-
-
 class StagesConfig(StrictModel):
-    """Per-node settings; the key is the node's name, except that both labelling rounds share `pseudo_label`."""
+    """Per-node settings; the key is the node's name, except that both labelling rounds share `pseudo_label`.
 
-    adapt_teacher: TrainConfig
-    self_train_teacher: TrainConfig
+    Each training node of the method has its settings, and no other.
+    """
+
+    adapt_teacher: TrainConfig | None = None
+    self_train_teacher: TrainConfig | None = None
     pseudo_label: PseudoLabelConfig = Field(default_factory=PseudoLabelConfig)
-    train_supervised: TrainConfig
-    distill: TrainConfig
-    refine: TrainConfig
+    train_supervised: TrainConfig | None = None
+    distill: TrainConfig | None = None
+    refine: TrainConfig | None = None
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     export_onnx: ExportConfig = Field(default_factory=ExportConfig)
     gate: GateConfig = Field(default_factory=GateConfig)
 
 
 class ExperimentConfig(StrictModel):
-    """A whole run of the SSKD pipeline."""
+    """A whole run of a method's pipeline."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
-    method: Literal["sskd"] = "sskd"
+    method: Method = "sskd"
     seed: int = Field(0, ge=0, lt=2**31, description="reaches every generator of every stage")
     storage: StorageConfig = Field(default_factory=StorageConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
@@ -119,9 +58,28 @@ class ExperimentConfig(StrictModel):
     retrain: Runtime[RetrainConfig] = Field(default_factory=RetrainConfig)
     takes_over: TakeOver | None = Field(None, description="set by a retrain: what stands from the champion's run")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _guided_student_is_the_teachers_network(cls, values: Any) -> Any:
+        """Save the user saying the same network twice."""
+        if isinstance(values, dict) and values.get("method") == "guided" and "teacher" in values:
+            return {"student": values["teacher"], **values}
+        return values
+
+    @model_validator(mode="after")
+    def _stages_are_those_of_the_method(self) -> ExperimentConfig:
+        needed = training_nodes(self.method)
+        for name, settings in self.stages:
+            if name in needed and settings is None:
+                raise ValueError(f"'stages.{name}' is required")
+            if isinstance(settings, TrainConfig) and name not in needed:
+                raise ValueError(f"stages.{name}: method '{self.method}' has no such stage; leave it out")
+        return self
+
     @model_validator(mode="after")
     def _refined_by_annotations_alone(self) -> ExperimentConfig:
-        if self.stages.refine.strategy != "supervised" or self.stages.refine.lambda_pxl:
+        refine = self.stages.refine
+        if refine is not None and (refine.strategy != "supervised" or refine.lambda_pxl):
             raise ValueError("stages.refine: refinement is supervised only; set strategy: supervised and lambda_pxl: 0")
         return self
 
@@ -134,18 +92,43 @@ class ExperimentConfig(StrictModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _guided_by_its_teacher(self) -> ExperimentConfig:
+        distill = self.stages.distill
+        if self.method == "guided" and distill is not None:
+            if distill.teaching is None:
+                raise ValueError("stages.distill: method 'guided' needs strategy: teacher_student")
+            if distill.teaching.labels != "online":
+                raise ValueError(
+                    "stages.distill: method 'guided' stores no labels; run method 'sskd' for labels: shards"
+                )
+        return self
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The method's graph, in order."""
+        return GRAPHS[self.method]
+
+    def node(self, name: str) -> Node:
+        """Return a node of the method's graph.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        return node(name, self.method)
+
     def stage_config(self, name: str, worker: int = 0) -> StageConfig:
         """Cut the configuration of one node.
 
         Args:
-            name: node name, see `NODES`.
+            name: node name, see `nodes`.
             worker: which labelling worker, for a node that fans out.
 
         Raises:
             ConfigError: no such node.
         """
         stages = self.stages
-        match node(name).stage:
+        match self.node(name).stage:
             case "prepare":
                 return PrepareConfig(data=self.data, seed=self.seed)
             case "adapt_teacher":

@@ -20,6 +20,9 @@ class PseudoLabelConfig(StrictModel):
     min_area: int = Field(16, ge=0, description="pixels at original size")
     max_instances: int = Field(100, ge=1, description="best instances an image")
     remove_overlaps: bool = Field(True, description="pixels belong to the best-scored instance alone")
+    flip: bool = Field(
+        False, description="label the mirror image, too, and average the scores of what both show (Data Distillation)"
+    )
     shard_images: int = Field(256, ge=1, description="images a shard")
     batch: Runtime[int] = Field(16, ge=1, description="images a forward pass")
     max_empty_rate: Runtime[float] = Field(

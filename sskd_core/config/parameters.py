@@ -1,12 +1,13 @@
 """What a pipeline run is asked in a form: name, type, default and meaning of each field, and the setting behind it.
 
-The one list of them. The pipeline and its first component take their signatures from here, so it imports nothing that
-a component may not import. A parameter of type `str` or `list` that is empty leaves the setting as `experiment` has it.
+The one list of them, with a form for each method. Pipelines and their first component take their signatures from here,
+so it imports nothing that a component may not import. A parameter of type `str` or `list` that is empty leaves the
+setting as `experiment` has it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 EXPERIMENT = "experiment"
 OVERRIDES = "overrides"
@@ -107,6 +108,54 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(OVERRIDES, dict, "", 'Laid over all others, e.g. {"stages": {"refine": {"val_every": 10}}}.', ()),
 )
+_ELSEWHERE = {
+    "name": "guided",
+    EXPERIMENT: "{preset: demo_guided, data: {}}",
+    "adapt_iterations": 300,
+    "distill_iterations": 300,
+    "gate_min_gain": 0.0,
+}
+"""Defaults of Guided Distillation's form that differ."""
+_SSKD_ALONE = (
+    "student_family",
+    "student_encoder",
+    "score_threshold",
+    "lambda_semi",
+    "lambda_pxl",
+    "self_train_iterations",
+    "supervised_iterations",
+    "refine_iterations",
+    "label_workers",
+)
+_GUIDED_ALONE = (
+    Parameter(
+        "burn_in",
+        str,
+        "stages.distill.teaching.burn_in",
+        "Steps before the teacher follows the student; auto: until the student is as good on val.",
+        "auto",
+    ),
+    Parameter("lambda_u", float, "stages.distill.teaching.lambda_u", "Weight of the unlabelled images.", 2.0),
+    Parameter(
+        "class_threshold",
+        float,
+        "stages.distill.teaching.filter.class_threshold",
+        "Class probability above which a prediction of the teacher becomes a label, 0 to 1.",
+        0.7,
+    ),
+)
+_SHARED = tuple(
+    replace(item, default=_ELSEWHERE.get(item.name, item.default))
+    for item in PARAMETERS
+    if item.name not in _SSKD_ALONE
+)
+_PLACE = next(number for number, item in enumerate(_SHARED) if item.name == "adapt_iterations")
+GUIDED_PARAMETERS = (*_SHARED[:_PLACE], *_GUIDED_ALONE, *_SHARED[_PLACE:])
+"""The form of Guided Distillation, whose student is the same network as its teacher."""
+FORMS = {"sskd": PARAMETERS, "guided": GUIDED_PARAMETERS}
+METHOD = Parameter("method", str, "method", "Method of the pipeline; it decides which stages there are.")
+EVERY_PARAMETER = (METHOD, *PARAMETERS, *_GUIDED_ALONE)
+"""What the first component takes: the fields of all forms; a pipeline passes its own."""
 LOCATING = tuple(
     item for item in PARAMETERS if item.name in ("storage_root", "storage_endpoint", EXPERIMENT, OVERRIDES)
 )

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from sskd_core.config.base import Runtime, StrictModel
 from sskd_core.config.contrast import PixelContrastConfig
 from sskd_core.config.model import REGION_FAMILIES, ModelConfig
+from sskd_core.config.teaching import TeachingConfig
 
 
 class OptimizerConfig(StrictModel):
@@ -48,6 +49,9 @@ class AugmentConfig(StrictModel):
     contrast: float = Field(0.5, ge=0, le=1)
     saturation: float = Field(0.5, ge=0, le=1)
     hue: float = Field(0.05, ge=0, le=0.5)
+    drop_empty_targets: bool = Field(
+        True, description="leave out objects of which the crop keeps next to nothing; false: they stay, without a mask"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> AugmentConfig:
@@ -73,13 +77,20 @@ class SetCriterionConfig(StrictModel):
 class TrainConfig(StrictModel):
     """One run of the engine: what is trained, from what, on what, for how long."""
 
-    strategy: Literal["supervised", "semi_supervised"] = "supervised"
+    strategy: Literal["supervised", "semi_supervised", "teacher_student"] = "supervised"
     iterations: int = Field(90_000, ge=0, description="0 delivers the initial weights")
     labeled_batch: int = Field(4, ge=1, description="labelled images a step")
+    labeled_sampler: Literal["uniform", "repeat_factor"] = Field(
+        "uniform", description="repeat_factor draws images with rare classes more often"
+    )
+    repeat_threshold: float = Field(
+        10.0, gt=0, description="t of the repeat factor sqrt(t / f), f the share of the images with a class"
+    )
     unlabeled_batch: int = Field(4, ge=0, description="pseudo-labelled images a step; 0 for `supervised`")
     lambda_semi: float = Field(1.0, ge=0, description="weight of the pseudo-label term")
     lambda_pxl: float = Field(0.0, ge=0, description="weight of the pixel contrastive term; 0 leaves it out")
     contrast: PixelContrastConfig = Field(default_factory=PixelContrastConfig)
+    teaching: TeachingConfig | None = Field(None, description="of strategy `teacher_student`, which needs it")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
     criterion: SetCriterionConfig = Field(default_factory=SetCriterionConfig)
@@ -106,6 +117,10 @@ class TrainConfig(StrictModel):
         if self.strategy == "supervised" and self.unlabeled_batch != 0:
             raise ValueError("strategy 'supervised' uses no pseudo-labels; set unlabeled_batch: 0")
         self._check_processes()
+        if (self.strategy == "teacher_student") != (self.teaching is not None):
+            raise ValueError("'teaching' belongs to strategy 'teacher_student', which needs it")
+        if self.teaching is not None:
+            self._check_teaching(self.teaching)
         alone = self.labeled_batch + self.unlabeled_batch < 2
         if alone and self.lambda_pxl and self.contrast.negative_scope == "cross_image":
             raise ValueError("negative_scope 'cross_image' needs at least two images a step; raise labeled_batch")
@@ -125,6 +140,17 @@ class TrainConfig(StrictModel):
             raise ValueError("processes must be at least 1, or auto")
         if problem := self.indivisible(self.processes):
             raise ValueError(problem)
+
+    def _check_teaching(self, teaching: TeachingConfig) -> None:
+        if teaching.unlabeled_used and self.unlabeled_batch == 0:
+            raise ValueError("strategy 'teacher_student' with lambda_u > 0 needs unlabeled_batch >= 1")
+        if self.lambda_pxl:
+            raise ValueError("strategy 'teacher_student' has no contrastive term; set lambda_pxl: 0")
+        if isinstance(teaching.burn_in, int) and teaching.burn_in and teaching.burn_in >= self.iterations:
+            raise ValueError(
+                f"teaching.burn_in of {teaching.burn_in} iterations is not shorter than the run of {self.iterations}, "
+                "so the teacher would never be written; shorten it, or set recipe: fixed"
+            )
 
 
 class TrainStageConfig(StrictModel):

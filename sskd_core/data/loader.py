@@ -7,7 +7,7 @@ Threads prepare the batches ahead; decoding and resizing release the interpreter
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
@@ -151,6 +151,7 @@ class BatchLoader:
         seed: the run's seed.
         stream: name of this loader, so that two loaders of a run draw independently.
         workers: threads that prepare batches ahead; 0 prepares them on demand.
+        frequencies: how often each example is drawn, relative to the others; None for equally often.
 
     Raises:
         ConfigError: the batch cannot be divided among the processes.
@@ -165,10 +166,11 @@ class BatchLoader:
         seed: int,
         stream: str,
         workers: int = 0,
+        frequencies: Sequence[float] | None = None,
     ) -> None:
         self._examples = examples
         self._part = group.own_part(batch, f"{stream}_batch")
-        self._sampler = EndlessSampler(len(examples), batch, seed, stream)
+        self._sampler = EndlessSampler(len(examples), batch, seed, stream, frequencies)
         self._size, self._augment, self._seed, self._stream = size, augment, seed, stream
         self._ahead = 2 * workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=f"loader-{stream}") if workers else None
@@ -202,7 +204,8 @@ class BatchLoader:
                 rng,
             )
             # What the crop left almost nothing of cannot be found and would only add noise.
-            kept = view_masks.flatten(1).sum(1) >= _MIN_PIXELS
+            least = _MIN_PIXELS if self._augment.drop_empty_targets else 0
+            kept = view_masks.flatten(1).sum(1) >= least
             pixels.append(view)
             labels.append(torch.tensor(example.labels, dtype=torch.int64)[kept])
             masks.append(view_masks[kept].float())

@@ -65,6 +65,14 @@ def mask_area(rle: Rle) -> int:
     return int(coco_mask.area(rle))
 
 
+def mask_iou(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
+    """Return the overlap of every mask with every other, [len(first), len(second)]: intersection over union."""
+    if not first or not second:
+        return np.zeros((len(first), len(second)))
+    overlaps: NDArray[np.float64] = coco_mask.iou(list(first), list(second), [0] * len(second))
+    return overlaps
+
+
 def mask_bbox(rle: Rle) -> tuple[float, float, float, float]:
     """Return the tight box of the mask: x, y, width, height in pixels, all 0 for an empty mask."""
     x, y, width, height = coco_mask.toBbox(rle).tolist()

@@ -19,7 +19,7 @@ from sskd_core.models.protocol import SegmentationModel
 
 log = logging.getLogger(__name__)
 # TensorRT silently mis-compiles GridSample in deformable attention, so a graph that holds one is not portable.
-_FORBIDDEN = frozenset({"GridSample"})
+_GRID_SAMPLE = "GridSample"
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 _MAX_WEIGHT_BYTES = 2_000_000_000
 """A protobuf ends at 2 GiB; what is larger needs a second file, which gets lost."""
@@ -61,7 +61,9 @@ class _SemanticHead(nn.Module):
 _HEADS: dict[Task, type[_InstanceHead] | type[_SemanticHead]] = {"instance": _InstanceHead, "semantic": _SemanticHead}
 
 
-def export_onnx(model: SegmentationModel, path: Path, opset: int, contract: Contract) -> None:
+def export_onnx(
+    model: SegmentationModel, path: Path, opset: int, contract: Contract, allow_grid_sample: bool = False
+) -> None:
     """Export a network.
 
     Args:
@@ -69,6 +71,7 @@ def export_onnx(model: SegmentationModel, path: Path, opset: int, contract: Cont
         path: of the file.
         opset: ONNX operator set.
         contract: becomes the file's metadata; its task decides which outputs the graph has.
+        allow_grid_sample: take a graph that onnxruntime runs and TensorRT mis-compiles.
 
     Raises:
         UserError: the network is too large for one file, or its graph cannot be written in this operator set, or holds
@@ -80,11 +83,12 @@ def export_onnx(model: SegmentationModel, path: Path, opset: int, contract: Cont
             f"the network's weights take {size / 1e9:.1f} GB, one ONNX file holds 2; choose a smaller student"
         )
     graph = _trace(model, opset, contract.task)
-    refused = forbidden_operators(graph)
+    refused = [name for name in forbidden_operators(graph) if name != _GRID_SAMPLE or not allow_grid_sample]
     if refused:
         raise UserError(
             f"the {model.config.family} network cannot be exported portably: its graph holds {', '.join(refused)}; "
             "choose a student of family dinov2_dpt"
+            + (", or set stages.export_onnx.allow_grid_sample" if refused == [_GRID_SAMPLE] else "")
         )
     written = next(item.version for item in graph.opset_import if item.domain in _STANDARD_DOMAINS)
     if written != opset:
@@ -108,7 +112,7 @@ def forbidden_operators(model: onnx.ModelProto) -> list[str]:
     found = {
         f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         for node in _nodes(model)
-        if node.op_type in _FORBIDDEN
+        if node.op_type == _GRID_SAMPLE
         or (node.domain not in _STANDARD_DOMAINS and (node.domain, node.op_type) not in local)
     }
     return sorted(found)

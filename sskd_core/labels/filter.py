@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,24 @@ than that left after better instances took theirs; `max_instances` better ones."
 _NEAR_MISS = 0.5
 
 
+def thresholds_by_class(common: float, own: Mapping[str, float], classes: Sequence[str], key: str) -> list[float]:
+    """Return the score threshold of each class.
+
+    Args:
+        common: of the classes that have none of their own.
+        own: by class name.
+        classes: of the data set.
+        key: where `own` is set, for the message.
+
+    Raises:
+        ConfigError: `own` names a class that the data set does not have.
+    """
+    unknown = sorted(set(own) - set(classes))
+    if unknown:
+        raise ConfigError(f"{key}: no class '{unknown[0]}'; the classes are: {', '.join(classes)}")
+    return [own.get(name, common) for name in classes]
+
+
 class LabelFilter:
     """The rules of one configuration.
 
@@ -37,11 +55,8 @@ class LabelFilter:
     """
 
     def __init__(self, config: PseudoLabelConfig, classes: Sequence[str]) -> None:
-        unknown = sorted(set(config.class_thresholds) - set(classes))
-        if unknown:
-            key = "stages.pseudo_label.class_thresholds"
-            raise ConfigError(f"{key}: no class '{unknown[0]}'; the classes are: {', '.join(classes)}")
-        self._thresholds = [config.class_thresholds.get(name, config.score_threshold) for name in classes]
+        key = "stages.pseudo_label.class_thresholds"
+        self._thresholds = thresholds_by_class(config.score_threshold, config.class_thresholds, classes, key)
         self._config = config
         self.candidate_score = _NEAR_MISS * min(self._thresholds, default=config.score_threshold)
 

@@ -28,10 +28,13 @@ class Target:
     Attributes:
         labels: [n] class indices, int64.
         masks: [n, H, W], float 0 or 1, covering the network input.
+        teaches_mask: [n] bool, which instances enter the mask terms; the others are matched and teach their class
+            alone. None for all.
     """
 
     labels: Tensor
     masks: Tensor
+    teaches_mask: Tensor | None = None
 
 
 @dataclass
@@ -62,9 +65,9 @@ class SetCriterion:
             targets: one an image, in batch order.
 
         Returns:
-            Weighted scalars `class`, `mask`, `dice`, each summed over depths. With no instance in the batch the mask
-            terms are exact zeros that still carry a gradient path. In one of several processes they are its share:
-            the batch is that of all processes, and their sum is the loss.
+            Weighted scalars `class`, `mask`, `dice`, each summed over depths. Without an instance in the batch that
+            teaches its mask the mask terms are exact zeros that still carry a gradient path. In one of several
+            processes they are its share: the batch is that of all processes, and their sum is the loss.
         """
         logits = torch.stack(output.class_logits).float()
         masks = torch.stack(output.mask_logits).float()
@@ -138,10 +141,26 @@ class SetCriterion:
     def _mask_terms(self, masks: Tensor, targets: list[Target], matches: _Matches) -> tuple[Tensor, Tensor]:
         """Point-sampled binary cross entropy and dice, summed over pairs, divided by the instances of the batch."""
         instances = group.share(sum(len(target.labels) for target in targets)).total
-        if instances == 0:
+        matches = _mask_teachers(matches, targets)
+        # Of all processes: the points of their masks are drawn together.
+        if group.share(len(matches.instance)).total == 0:
             zero = masks.sum() * 0.0
             return zero, zero
         predicted = masks[matches.depth, matches.image, matches.query]
         truth = torch.cat([target.masks for target in targets])
         entropy, dice = point_mask_losses(predicted, truth[matches.instance], self.config)
         return entropy.sum() / instances, dice.sum() / instances
+
+
+def _mask_teachers(matches: _Matches, targets: list[Target]) -> _Matches:
+    """Return the pairs whose instance teaches its mask."""
+    if all(target.teaches_mask is None for target in targets):
+        return matches
+    teaches = torch.cat(
+        [
+            torch.ones_like(target.labels, dtype=torch.bool) if target.teaches_mask is None else target.teaches_mask
+            for target in targets
+        ]
+    )
+    chosen = teaches[matches.instance]
+    return _Matches(matches.depth[chosen], matches.image[chosen], matches.query[chosen], matches.instance[chosen])

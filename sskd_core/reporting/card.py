@@ -15,6 +15,7 @@ import jinja2
 from markdown_it import MarkdownIt
 
 from sskd_core.errors import IntegrityError
+from sskd_core.evaluation.delivered import delivered
 from sskd_core.reporting import words
 from sskd_core.reporting.html import TEMPLATES
 from sskd_core.reporting.pictures import data_uri
@@ -103,6 +104,7 @@ def _values(name: str, inputs: Mapping[str, Manifest], steps: Sequence[Step], re
     student, evaluation, onnx, data = (inputs[key] for key in ("student", "evaluation", "onnx", "data"))
     document = json.loads(read(evaluation.output("evaluation")))
     models = {key: document["models"][key] for key in MODELS if key in document["models"]}
+    last = str(delivered(models))
     training = [step for step in reversed(steps) if "train" in step.config]
     return {
         "name": name,
@@ -118,7 +120,8 @@ def _values(name: str, inputs: Mapping[str, Manifest], steps: Sequence[Step], re
         "evaluator": document["evaluator"],
         "device": evaluation.facts["device"],
         "models": {MODELS[key]: figures for key, figures in models.items()},
-        "per_class": models["refined_student"]["per_class"],
+        "delivered": MODELS[last],
+        "per_class": models[last]["per_class"],
         "variants": onnx.facts["variants"],
         "onnx": onnx.facts,
         "failures": onnx.facts["failures"],

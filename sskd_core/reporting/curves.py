@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sskd_core.config.experiment import NODES
+from sskd_core.config.teaching import REASONS
 from sskd_core.errors import IntegrityError
 from sskd_core.reporting.charts import MAX_POINTS, Chart, Points, Series, line_chart
 from sskd_core.reporting.results import Read
@@ -20,9 +20,13 @@ _TOGETHER = {
         "share of the negatives",
         {"contrast_fnr_pred": "by prediction", "contrast_fnr_truth": "by annotation"},
     ),
+    "Queries that gave no pseudo-label": (
+        "queries an image",
+        {f"rejected_{reason}_per_image": reason.replace("_", " ") for reason in REASONS},
+    ),
     "Margin between positives and negatives": ("cosine", {"contrast_margin": "margin"}),
 }
-"""The diagnostics of the contrastive term: chart -> (unit, figure -> name)."""
+"""Figures that belong together: chart -> (unit, figure -> name)."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,16 @@ class NodeCurves:
 def read_curves(manifests: Mapping[str, Manifest], read: Read) -> list[NodeCurves]:
     """Read the curves of all nodes that trained.
 
+    Args:
+        manifests: by node, in the order of the pipeline.
+        read: returns the verified bytes of an output.
+
     Raises:
         IntegrityError: an output called `curves` holds none.
     """
     found = []
-    for node in NODES:
-        manifest = manifests.get(node.name)
-        if manifest is None or not manifest.outputs_like("curves"):
+    for node, manifest in manifests.items():
+        if not manifest.outputs_like("curves"):
             continue
         ref = manifest.output("curves")
         try:
@@ -57,7 +64,7 @@ def read_curves(manifests: Mapping[str, Manifest], read: Read) -> list[NodeCurve
         except (ValueError, TypeError, KeyError, AttributeError):
             raise IntegrityError(f"{ref.uri}: holds no curves (series of [step, value] pairs)") from None
         chosen = manifest.config.get("train", {}).get("select") == "best"
-        found.append(NodeCurves(node.name, series, manifest.facts.get("best_iteration") if chosen else None))
+        found.append(NodeCurves(node, series, manifest.facts.get("best_iteration") if chosen else None))
     return found
 
 

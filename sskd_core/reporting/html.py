@@ -14,7 +14,8 @@ from typing import Any
 import jinja2
 import yaml
 
-from sskd_core.config.experiment import NODES, ExperimentConfig
+from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.evaluation.delivered import drawn
 from sskd_core.reporting import words
 from sskd_core.reporting.curves import details, overview, read_curves
 from sskd_core.reporting.label_rounds import read_rounds
@@ -64,13 +65,14 @@ def render_report(experiment: ExperimentConfig, results: Results, manifests: Map
             summary=words.summary(results),
             finished=max((item.created for item in manifests.values()), default=None),
             overlays=[data_uri(ref, read) for ref in _outputs(manifests, "evaluate", "overlays/")],
+            panels=[MODELS[name] for name in drawn(results.models)],
             charts=overview(curves),
             details=details(curves),
             rounds=read_rounds(manifests, read),
             onnx=next(iter(_outputs(manifests, "export_onnx", "onnx")), None),
             onnx_figures=_ONNX_FIGURES,
-            lineage=lineage_picture(manifests),
-            sources=_sources(manifests),
+            lineage=lineage_picture(manifests, experiment.nodes),
+            sources=_sources(experiment, manifests),
             codes=sorted({item.code_digest for item in manifests.values()}),
             configuration=_configuration(experiment),
         )
@@ -103,10 +105,10 @@ def _outputs(manifests: Mapping[str, Manifest], node: str, prefix: str) -> list[
     return manifests[node].outputs_like(prefix) if node in manifests else []
 
 
-def _sources(manifests: Mapping[str, Manifest]) -> dict[str, list[str]]:
+def _sources(experiment: ExperimentConfig, manifests: Mapping[str, Manifest]) -> dict[str, list[str]]:
     """Return the nodes that each node read."""
-    read = edges(manifests)
-    return {node.name: [edge.source for edge in read if edge.target == node.name] for node in NODES}
+    read = edges(manifests, experiment.nodes)
+    return {node.name: [edge.source for edge in read if edge.target == node.name] for node in experiment.nodes}
 
 
 def _configuration(experiment: ExperimentConfig) -> str:

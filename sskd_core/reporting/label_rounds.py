@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from sskd_core.config.experiment import NODES
 from sskd_core.errors import IntegrityError
 from sskd_core.labels.statistics import LabelStatistics
 from sskd_core.reporting.charts import Chart, histogram
@@ -64,7 +63,11 @@ class LabelRound:
 
 
 def read_rounds(manifests: Mapping[str, Manifest], read: Read) -> list[LabelRound]:
-    """Read all labelling rounds, in the order of the pipeline.
+    """Read all labelling rounds.
+
+    Args:
+        manifests: by node, in the order of the pipeline.
+        read: returns the verified bytes of an output.
 
     Raises:
         IntegrityError: statistics or sheet are not what the labelling stage writes.
@@ -72,14 +75,13 @@ def read_rounds(manifests: Mapping[str, Manifest], read: Read) -> list[LabelRoun
     owners = {manifest.fingerprint: node for node, manifest in manifests.items()}
     labeled = manifests["prepare"].facts.get("class_histogram", {}) if "prepare" in manifests else {}
     rounds = []
-    for node in NODES:
-        manifest = manifests.get(node.name)
-        if manifest is None or node.stage != "pseudo_label":
+    for node, manifest in manifests.items():
+        if manifest.stage != "pseudo_label":
             continue
         statistics = _statistics(manifest.output("statistics"), read)
         rounds.append(
             LabelRound(
-                node=node.name,
+                node=node,
                 teacher=owners.get(str(manifest.facts.get("labeller"))),
                 statistics=statistics,
                 drift=manifest.metrics.get("class_drift"),

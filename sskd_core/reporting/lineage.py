@@ -9,37 +9,39 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from sskd_core.config.experiment import NODES
+from sskd_core.config.graph import Node
 from sskd_core.reporting.graph import Edge, Row, draw_graph
 from sskd_core.reporting.words import short_digest
 from sskd_core.storage.manifest import Manifest
 
 
-def edges(manifests: Mapping[str, Manifest]) -> list[Edge]:
+def edges(manifests: Mapping[str, Manifest], nodes: Sequence[Node]) -> list[Edge]:
     """Return who read whose manifest; of nodes that left none, who would.
 
     Args:
         manifests: by node.
+        nodes: of the method's graph.
     """
     owners = {manifest.digest: node for node, manifest in manifests.items()}
     found: list[Edge] = []
-    for node in NODES:
+    for node in nodes:
         if node.name in manifests:
             sources = {owners.get(item.digest) for item in manifests[node.name].inputs.values()}
         else:
             sources = set(node.inputs.values())
-        found += [Edge(other.name, node.name, node.name in manifests) for other in NODES if other.name in sources]
+        found += [Edge(other.name, node.name, node.name in manifests) for other in nodes if other.name in sources]
     return found
 
 
-def lineage_picture(manifests: Mapping[str, Manifest]) -> Markup:
+def lineage_picture(manifests: Mapping[str, Manifest], nodes: Sequence[Node]) -> Markup:
     """Draw the lineage.
 
     Args:
         manifests: by node.
+        nodes: of the method's graph.
     """
-    drawn = edges(manifests)
-    return draw_graph([_row(node.name, manifests.get(node.name)) for node in NODES], drawn, _description(drawn))
+    drawn = edges(manifests, nodes)
+    return draw_graph([_row(node.name, manifests.get(node.name)) for node in nodes], drawn, _description(drawn, nodes))
 
 
 def _row(name: str, manifest: Manifest | None) -> Row:
@@ -48,10 +50,10 @@ def _row(name: str, manifest: Manifest | None) -> Row:
     return Row(name, name, short_digest(manifest.digest), manifest.uri)
 
 
-def _description(drawn: Sequence[Edge]) -> str:
+def _description(drawn: Sequence[Edge], nodes: Sequence[Node]) -> str:
     readings = "; ".join(
         f"{node.name} reads {', '.join(edge.source for edge in drawn if edge.target == node.name)}"
-        for node in NODES
+        for node in nodes
         if any(edge.target == node.name for edge in drawn)
     )
     return f"Lineage of the run: {readings}"

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, Field, FiniteFloat, ValidationError
 
 from sskd_core.config.base import StrictModel
-from sskd_core.config.experiment import NODES, ExperimentConfig
+from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.errors import IntegrityError
+from sskd_core.evaluation.delivered import delivered
 from sskd_core.storage.manifest import Manifest, ObjectRef
 
 MODELS = {
@@ -88,6 +89,11 @@ class Results(StrictModel):
         """Peak resident memory of the largest stage, MiB."""
         return max((stage.peak_memory_mb for stage in self.stages.values()), default=0.0)
 
+    @property
+    def delivered(self) -> str | None:
+        """Key of the model that the run delivers, if it was evaluated."""
+        return delivered(self.models)
+
     def gain(self, model: str, over: str) -> float | None:
         """Return the mask AP of one model minus that of another, None unless both were evaluated."""
         if model not in self.models or over not in self.models:
@@ -111,9 +117,9 @@ def gather(experiment: ExperimentConfig, manifests: Mapping[str, Manifest], read
         IntegrityError: a manifest, or an output of one, is not what its stage writes.
     """
     values: dict[str, Any] = {"name": experiment.name, "seed": experiment.seed}
-    values["missing"] = [node.name for node in NODES if node.name not in manifests]
+    values["missing"] = [node.name for node in experiment.nodes if node.name not in manifests]
     values["licences"] = sorted({licence for item in manifests.values() for licence in item.licences})
-    for node in NODES:
+    for node in experiment.nodes:
         manifest = manifests.get(node.name)
         if manifest is not None:
             try:

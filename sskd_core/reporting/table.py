@@ -9,7 +9,6 @@ from sskd_core.reporting.results import MODELS, Results
 from sskd_core.reporting.words import parameters, points, signed
 
 _BASELINE = "zero_shot_teacher"
-_DELIVERED = "refined_student"
 
 
 def results_table(results: Results) -> Table:
@@ -29,7 +28,7 @@ def results_table(results: Results) -> Table:
                 points(row.mask_ap50),
                 points(row.mask_ap75),
                 parameters(row.parameters),
-                style="bold" if name == _DELIVERED else "",
+                style="bold" if name == results.delivered else "",
             )
     return table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from sskd_core.reporting.results import Results
+from sskd_core.reporting.results import MODELS, Results
 
 _MEBI = 1 << 20
 _DASH, _MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -42,19 +42,19 @@ def short_digest(digest: str) -> str:
 
 def summary(results: Results) -> str:
     """Say in two or three sentences what came out."""
-    if "refined_student" not in results.models:
+    if results.delivered is None:
         done = len(results.stages)
         return (
             f"The run has not reached its evaluation: {done} of {done + len(results.missing)} stages are finished, "
             f"the next is {results.missing[0]}."
             if results.missing
-            else "The refined student was not evaluated."
+            else "The student was not evaluated."
         )
-    return " ".join([_result(results), *_verdict(results)])
+    return " ".join([_result(results, results.delivered), *_verdict(results)])
 
 
-def _result(results: Results) -> str:
-    student, teacher = results.models["refined_student"], results.models.get("adapted_teacher")
+def _result(results: Results, name: str) -> str:
+    student, teacher = results.models[name], results.models.get("adapted_teacher")
     share = f", {student.parameters / teacher.parameters:.0%} of its teacher's" if teacher else ""
     comparisons = [
         f"{signed(gain)} {relation}"
@@ -63,11 +63,11 @@ def _result(results: Results) -> str:
             ("zero_shot_teacher", "over the zero-shot teacher"),
             ("adapted_teacher", "against the adapted teacher"),
         )
-        if (gain := results.gain("refined_student", other)) is not None
+        if (gain := results.gain(name, other)) is not None
     ]
     compared = f": {_listed(comparisons)}" if comparisons else ""
     return (
-        f"The refined student ({parameters(student.parameters)} parameters{share}) reaches "
+        f"The {MODELS[name]} ({parameters(student.parameters)} parameters{share}) reaches "
         f"{points(student.mask_ap)} mask AP on {results.split}{compared}."
     )
 

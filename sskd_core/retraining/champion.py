@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sskd_core.config.experiment import NODES, ExperimentConfig, node
+from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.config.gate import GateConfig
+from sskd_core.config.graph import SSKD, node
 from sskd_core.config.loading import merged
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.errors import IntegrityError, StorageError, UserError
@@ -115,7 +116,7 @@ def _by_node(origins: Mapping[str, InputRef], store: ObjectStore) -> dict[str, M
         for key, source in node(name).inputs.items():
             if key in manifest.inputs and source not in found:
                 waiting.setdefault(source, manifest.inputs[key])
-    missing = [item.name for item in NODES if item.name not in found and item.name != "register"]
+    missing = [item.name for item in SSKD if item.name not in found and item.name != "register"]
     if missing:
         raise IntegrityError(f"nothing leads to its stage '{missing[0]}'; it was not made by this pipeline")
     return found

@@ -11,7 +11,8 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sskd_core.config.experiment import NODES, ExperimentConfig, Node
+from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.config.graph import SSKD, Node
 from sskd_core.config.loading import apply_override, complete
 from sskd_core.config.reference import InputRef
 from sskd_core.retraining.champion import Champion
@@ -168,7 +169,7 @@ def _steps(champion: Champion, found: Scan, experiment: ExperimentConfig, store:
     assert taken is not None
     identities: dict[str, str] = {}
     steps: list[Step] = []
-    for node in NODES:
+    for node in SSKD:
         if node.name in taken.results:
             reference = taken.results[node.name]
             identities[node.name] = store.manifest(reference.uri, reference.digest).fingerprint

@@ -10,6 +10,7 @@ from typing import Any
 from sskd_core.config.assemble import storage_section
 from sskd_core.config.base import validate
 from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.config.graph import training_nodes
 from sskd_core.config.storage import StorageConfig
 from sskd_core.reporting.markdown import render_refusal, render_summary
 from sskd_core.reporting.results import Results
@@ -126,8 +127,7 @@ def _settings(experiment: ExperimentConfig) -> dict[str, str]:
         "teacher": _model(experiment, "teacher"),
         "student": _model(experiment, "student"),
         "iterations": ", ".join(
-            f"{name} {getattr(stages, name).iterations}"
-            for name in ("adapt_teacher", "self_train_teacher", "train_supervised", "distill", "refine")
+            f"{name} {getattr(stages, name).iterations}" for name in training_nodes(experiment.method)
         ),
         "promotion": f"from mask AP {stages.gate.min_mask_ap:g} on",
         "seed": str(experiment.seed),

@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sskd_core.config.base import StrictModel
-from sskd_core.config.experiment import NODES, ExperimentConfig, Node
+from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.config.graph import Method, Node
 from sskd_core.config.train import TrainStageConfig
 from sskd_core.distributed.launch import follows, started_by_torchrun
 from sskd_core.errors import ConfigError, DataError, IntegrityError, Interrupted, UserError
@@ -46,7 +47,7 @@ def run_node(
 
     Args:
         experiment: the whole run; the node takes its own part.
-        node: name in `NODES`, or `report`.
+        node: name in the method's graph, or `report`.
         inputs: manifests by the stage's input names.
         worker: number of the worker, for a node that fans out; None collects what its workers wrote.
 
@@ -65,7 +66,7 @@ def run_node(
         if standing is not None:
             progress.end("cached")
             return standing
-        job = _job(experiment, find_node(node), inputs, worker, progress, store)
+        job = _job(experiment, find_node(node, experiment.method), inputs, worker, progress, store)
         if job.is_shared:
             manifest = _take_part(job)
             progress.end("done")
@@ -91,7 +92,7 @@ def find_result(experiment: ExperimentConfig, node: str, inputs: Mapping[str, Ma
     """
     store = ObjectStore(experiment.storage)
     standing = standing_result(experiment, node, store)
-    return standing or _job(experiment, find_node(node), inputs, None, Progress(node), store).find()
+    return standing or _job(experiment, find_node(node, experiment.method), inputs, None, Progress(node), store).find()
 
 
 def run_rank(experiment: ExperimentConfig, node: str, inputs: Mapping[str, Manifest]) -> Manifest:
@@ -108,12 +109,13 @@ def run_rank(experiment: ExperimentConfig, node: str, inputs: Mapping[str, Manif
     """
     progress = (NoProgress if follows() else Progress)(node)
     with interruptible():
-        return _take_part(_job(experiment, find_node(node), inputs, None, progress, ObjectStore(experiment.storage)))
+        place, store = find_node(node, experiment.method), ObjectStore(experiment.storage)
+        return _take_part(_job(experiment, place, inputs, None, progress, store))
 
 
 def pipeline_key(experiment: ExperimentConfig) -> str:
     """Return what identifies all runs of the same work: the name and every setting that decides a result."""
-    settings = {item.name: experiment.stage_config(item.name).fingerprint_dict() for item in NODES}
+    settings = {item.name: experiment.stage_config(item.name).fingerprint_dict() for item in experiment.nodes}
     taken = None if experiment.takes_over is None else experiment.takes_over.fingerprint_dict()
     return digest_json({"name": experiment.name, "method": experiment.method, "stages": settings, "takes_over": taken})
 
@@ -133,7 +135,7 @@ class _Job:
 
     def find(self) -> Manifest | None:
         """Return the committed result; a report is never found, it is made anew."""
-        return contract.find(self.store, self.node.stage, self.fingerprint) if self.node != REPORT else None
+        return contract.find(self.store, self.node.stage, self.fingerprint) if self.node.name != REPORT else None
 
     @property
     def is_shared(self) -> bool:
@@ -156,9 +158,9 @@ def _job(
     store: ObjectStore,
 ) -> _Job:
     _check_worker(experiment, node, worker)
-    _check_inputs(node, inputs)
+    _check_inputs(node, inputs, experiment.method)
     inputs = {**inputs, **further_inputs(experiment, node.name, store)}
-    config = experiment if node == REPORT else experiment.stage_config(node.name, worker or 0)
+    config = experiment if node.name == REPORT else experiment.stage_config(node.name, worker or 0)
     return _Job(
         experiment=experiment,
         node=node,
@@ -183,13 +185,13 @@ def _check_worker(experiment: ExperimentConfig, node: Node, worker: int | None) 
         )
 
 
-def _check_inputs(node: Node, inputs: Mapping[str, Manifest]) -> None:
+def _check_inputs(node: Node, inputs: Mapping[str, Manifest], method: Method) -> None:
     for name, source in node.inputs.items():
         if name not in inputs:
-            if node == REPORT:  # A run that broke off is reported, too.
+            if node.name == REPORT:  # A run that broke off is reported, too.
                 continue
             raise ConfigError(f"stage '{node.name}' needs the input '{name}': the manifest of '{source}'")
-        expected = find_node(source).stage
+        expected = find_node(source, method).stage
         if inputs[name].stage != expected:
             raise IntegrityError(
                 f"stage '{node.name}' wants as '{name}' a manifest of stage '{expected}', but {inputs[name].uri} is of "
@@ -257,7 +259,7 @@ def _execute(job: _Job) -> Manifest:
         context = _context(job, run, scratch)
         function = getattr(module, code.function)
         manifest = contract.execute(
-            job.node.stage, function, job.config, job.inputs, context, part, reuse=job.node != REPORT
+            job.node.stage, function, job.config, job.inputs, context, part, reuse=job.node.name != REPORT
         )
         if job.worker is None:
             _track(job, run, manifest)
@@ -318,7 +320,7 @@ def _tracked(job: _Job) -> Iterator[TrackingRun]:
     """Open the tracking run of a stage and close it as the stage ends. Workers and the report have none."""
     from sskd_core.tracking.run import NullRun
 
-    if job.worker is not None or job.node == REPORT:
+    if job.worker is not None or job.node.name == REPORT:
         yield NullRun()
         return
     from sskd_core.tracking.open import open_stage_run
@@ -357,7 +359,7 @@ def _track(job: _Job, run: TrackingRun, manifest: Manifest) -> None:
     from sskd_core.tracking.open import record_stages
 
     known = {source: job.inputs[name] for name, source in job.node.inputs.items() if name in job.inputs}
-    if job.node != REPORT:
+    if job.node.name != REPORT:
         run.log_metrics(manifest.metrics)
         run.set_tags({"sskd.manifest.uri": manifest.uri, "sskd.manifest.digest": manifest.digest})
         known[job.node.name] = manifest

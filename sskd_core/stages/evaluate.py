@@ -16,6 +16,7 @@ from sskd_core.config.model import ModelConfig
 from sskd_core.data.dataset import Dataset
 from sskd_core.data.records import Instance
 from sskd_core.errors import UserError
+from sskd_core.evaluation.delivered import drawn
 from sskd_core.evaluation.detectron2_ap import SecondOpinion, detectron2_mask_ap
 from sskd_core.evaluation.instance_ap import InstanceAP, evaluator_name, instance_ap_and_matches
 from sskd_core.evaluation.matches import MATCHES, MEDIA_TYPE, SplitMatches, encode_matches
@@ -27,6 +28,7 @@ from sskd_core.models.detectron2_config import require_detectron2
 from sskd_core.models.predict import make_predictor
 from sskd_core.models.protocol import SegmentationModel, Teacher
 from sskd_core.models.trained import default_device, load_trained
+from sskd_core.reporting.results import MODELS as CAPTIONS
 from sskd_core.stages.contract import StageContext, StageResult
 from sskd_core.storage.digest import canonical_json
 from sskd_core.storage.manifest import Manifest, ObjectRef
@@ -34,14 +36,10 @@ from sskd_core.storage.store import ObjectStore
 from sskd_core.tracking.candidate import CHAMPION
 
 ZERO_SHOT = "zero_shot_teacher"
-MODELS = (ZERO_SHOT, "adapted_teacher", "supervised_student", "distilled_student", "refined_student")
+_ADAPTED = "adapted_teacher"
+MODELS = (ZERO_SHOT, _ADAPTED, "supervised_student", "distilled_student", "refined_student")
 SHOWN_SCORE = 0.35
 """Instances below are not drawn; AP counts them all."""
-_PANELS = {
-    ZERO_SHOT: "zero-shot teacher",
-    "adapted_teacher": "adapted teacher",
-    "refined_student": "refined student",
-}
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,9 @@ def run(
 
     Args:
         config: split, batch, limits.
-        inputs: `data`, and a training stage's manifest under the name of each model but the zero-shot teacher, which is
-            built from the initial weights that the adapted teacher's manifest records. With `champion`, the student
-            that is to be beaten is measured, too.
+        inputs: `data`, and a training stage's manifest under the name of each model that is measured; with an adapted
+            teacher also the zero-shot one, which is built from the initial weights that its manifest records. With
+            `champion`, the student that is to be beaten is measured, too.
         context: see `StageContext`.
         load_model: (name, inputs, store, config) -> model; default: the networks that the manifests name.
 
@@ -135,7 +133,7 @@ def load_network(name: str, inputs: Mapping[str, Manifest], store: ObjectStore, 
 
 def _zero_shot(inputs: Mapping[str, Manifest], store: ObjectStore) -> SegmentationModel:
     """Build the teacher as its adaptation started with it."""
-    adapted = inputs["adapted_teacher"]
+    adapted = inputs[_ADAPTED]
     config = validate(ModelConfig, adapted.config["model"], adapted.uri)
     model = build_model(config, list(inputs["data"].facts["classes"]), store, adapted.config["seed"])
     return model.eval().to(default_device())
@@ -151,7 +149,8 @@ def _evaluate(
     """Yield the models one by one, so that only one is in memory."""
     records, truth = dataset.images(config.split), dataset.ground_truth(config.split)
     shown = _shown_images(config, dataset)
-    models = (*MODELS, CHAMPION) if CHAMPION in inputs else MODELS
+    there = {*inputs, ZERO_SHOT} if _ADAPTED in inputs else set(inputs)
+    models = [name for name in (*MODELS, CHAMPION) if name in there]
     total = len(models) * len(records)
     for number, name in enumerate(models):
         model = load_model(name, inputs, context.store, config)
@@ -207,8 +206,8 @@ def _write_overlays(
     written = []
     for number, image_id in enumerate(_shown_images(config, dataset)):
         panels = [("ground truth", truth[image_id].instances)]
-        for name, caption in _PANELS.items():
-            panels.append((caption, [item for item in found[name].shown[image_id] if item.score >= SHOWN_SCORE]))
+        for name in drawn(found):
+            panels.append((CAPTIONS[name], [item for item in found[name].shown[image_id] if item.score >= SHOWN_SCORE]))
         picture = draw_row(dataset.read_image(records[image_id]), panels, dataset.classes)
         uri = f"{context.prefix}/overlays/{number:02d}.png"
         written.append(context.store.put_output(f"overlays/{number:02d}", uri, picture, "image/png"))

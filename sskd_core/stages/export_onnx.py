@@ -1,4 +1,4 @@
-"""The `export_onnx` stage: the refined student as one ONNX file, proven equal to PyTorch on the test split, and its
+"""The `export_onnx` stage: the delivered student as one ONNX file, proven equal to PyTorch on the test split, and its
 cheaper variants, each measured in the same way.
 """
 
@@ -94,7 +94,7 @@ def run(config: ExportConfig, inputs: Mapping[str, Manifest], context: StageCont
     contract = _contract(model, inputs["student"])
 
     context.progress.note("tracing the network")
-    export_onnx(model, job.path(BASE), config.opset, contract)
+    export_onnx(model, job.path(BASE), config.opset, contract, config.allow_grid_sample)
     mask_ap = network_ap(model, split, job.progress(0))
     base, compared = _measure(job, BASE, mask_ap, job.progress(1))
     compared.parity.require(config)

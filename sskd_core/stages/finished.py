@@ -5,7 +5,7 @@ A node's place follows from its settings, its inputs and the code, so the graph 
 
 from __future__ import annotations
 
-from sskd_core.config.experiment import NODES, ExperimentConfig
+from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.stages import contract
 from sskd_core.storage.manifest import Manifest
 from sskd_core.storage.store import ObjectStore
@@ -22,7 +22,7 @@ def finished_nodes(experiment: ExperimentConfig, store: ObjectStore) -> dict[str
         By node, in the order of the graph; a node behind one that is missing is missing, too.
     """
     done: dict[str, Manifest] = {}
-    for node in NODES:
+    for node in experiment.nodes:
         if set(node.inputs.values()) <= done.keys():
             inputs = {name: done[source] for name, source in node.inputs.items()}
             identity = contract.stage_fingerprint(node.stage, experiment.stage_config(node.name), inputs)

@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping
 
 from sskd_core.config.base import StrictModel, validate
-from sskd_core.config.experiment import ExperimentConfig, Node
+from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.config.graph import Node
 from sskd_core.config.train import TrainConfig, TrainStageConfig
 from sskd_core.config.train_job import TrainJobConfig
 from sskd_core.distributed.launch import run_processes

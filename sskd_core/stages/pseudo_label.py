@@ -99,16 +99,18 @@ def load_trained_teacher(
     manifest: Manifest, store: ObjectStore, config: PseudoLabelConfig, candidate_score: float
 ) -> Teacher:
     """Load the network of a training stage as a teacher."""
+    from sskd_core.models.flipped import Flipped
     from sskd_core.models.predict import make_predictor
     from sskd_core.models.trained import load_trained
 
-    return make_predictor(
+    teacher = make_predictor(
         load_trained(manifest, store),
         score_threshold=candidate_score,
         # More than will be kept, since overlaps are removed first.
         max_instances=_CANDIDATES_PER_LABEL * config.max_instances,
         mask_threshold=config.mask_threshold,
     )
+    return Flipped(teacher) if config.flip else teacher
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from sskd_core.config.base import validate
 from sskd_core.config.finish import RegisterConfig
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.errors import UserError
+from sskd_core.evaluation.delivered import delivered
 from sskd_core.export.mlflow_model import ONNX_FILE, write_mlflow_model
 from sskd_core.reporting.card import render_card
 from sskd_core.stages.contract import StageContext, StageResult
@@ -178,7 +179,7 @@ def _tags(inputs: Mapping[str, Manifest], files: list[ObjectRef], steps: list[St
         "sskd.licences": ", ".join(inputs["onnx"].licences),
         "sskd.family": str(model["family"]),
         "sskd.classes": json.dumps(student.facts["classes"]),
-        "sskd.mask_ap": f"{evaluation.metrics['refined_student/mask_ap']:.3f}",
+        "sskd.mask_ap": f"{_figures(inputs)['mask_ap']:.3f}",
         "sskd.split": str(evaluation.facts["split"]),
         "sskd.evaluator": str(evaluation.facts["evaluator"]),
     }
@@ -186,8 +187,9 @@ def _tags(inputs: Mapping[str, Manifest], files: list[ObjectRef], steps: list[St
 
 def _figures(inputs: Mapping[str, Manifest]) -> dict[str, float]:
     evaluation, onnx = inputs["evaluation"].metrics, inputs["onnx"].metrics
+    mask_ap = evaluation[f"{delivered({name.partition('/')[0] for name in evaluation})}/mask_ap"]
     return {
-        "mask_ap": evaluation["refined_student/mask_ap"],
-        "gain_over_supervised": evaluation["refined_student/mask_ap"] - evaluation["supervised_student/mask_ap"],
+        "mask_ap": mask_ap,
+        "gain_over_supervised": mask_ap - evaluation["supervised_student/mask_ap"],
         "mask_ap_difference": onnx["mask_ap_difference"],
     }

@@ -8,7 +8,7 @@ import importlib
 from dataclasses import dataclass
 from types import ModuleType
 
-from sskd_core.config.experiment import NODES, Node, node
+from sskd_core.config.graph import GRAPHS, Method, Node, node
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,19 @@ STAGES: dict[str, Implementation] = {
 WORKERS: dict[str, Implementation] = {
     "pseudo_label": Implementation("sskd_core.stages.pseudo_label", "run_worker", uses_torch=True),
 }
-REPORT = Node("report", "report", {item.name: item.name for item in NODES})
+REPORT = "report"
 """The last place of every pipeline: it reads all manifests, changes nothing, and is drawn anew by every run."""
 
 
-def find_node(name: str) -> Node:
-    """Return the node called `name`, the report included.
+def find_node(name: str, method: Method) -> Node:
+    """Return the node of a method that is called `name`, the report included.
 
     Raises:
         ConfigError: there is none.
     """
-    return REPORT if name == REPORT.name else node(name)
+    if name == REPORT:
+        return Node(REPORT, REPORT, {item.name: item.name for item in GRAPHS[method]})
+    return node(name, method)
 
 
 def implementation(stage: str, worker: bool) -> Implementation:

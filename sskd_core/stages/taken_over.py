@@ -20,7 +20,7 @@ def standing_result(experiment: ExperimentConfig, node: str, store: ObjectStore)
     taken = experiment.takes_over
     if taken is None or node not in taken.results:
         return None
-    return _read(taken.results[node], find_node(node).stage, store)
+    return _read(taken.results[node], find_node(node, experiment.method).stage, store)
 
 
 def further_inputs(experiment: ExperimentConfig, node: str, store: ObjectStore) -> dict[str, Manifest]:
@@ -28,7 +28,7 @@ def further_inputs(experiment: ExperimentConfig, node: str, store: ObjectStore) 
     taken = experiment.takes_over
     if taken is None:
         return {}
-    stages = FURTHER_INPUTS.get(find_node(node).stage, {})
+    stages = FURTHER_INPUTS.get(find_node(node, experiment.method).stage, {})
     named = taken.inputs.get(node, {})
     unknown = sorted(set(named) - set(stages))
     if unknown:

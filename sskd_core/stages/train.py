@@ -1,7 +1,8 @@
 """The training stages: `adapt_teacher`, `train_supervised`, `distill` and `refine`.
 
 One function serves all four. They differ in what the configuration says (role, strategy) and in which manifests they
-receive: `data` always, `labels` with the semi-supervised strategy, `student` where training goes on from a student.
+receive: `data` always, `labels` with stored pseudo-labels, `teacher` with an online one, `student` where training goes
+on from a student.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from sskd_core.config.train import TrainStageConfig
+from sskd_core.config.train import TrainConfig, TrainStageConfig
 from sskd_core.data.dataset import Dataset
 from sskd_core.data.loader import BatchLoader, LabeledExamples
+from sskd_core.data.sampling import repeat_factors
 from sskd_core.distributed import group
 from sskd_core.errors import ConfigError
 from sskd_core.labels.store import load_labels
@@ -20,6 +22,7 @@ from sskd_core.models.build import build_model
 from sskd_core.models.protocol import SegmentationModel
 from sskd_core.models.trained import default_device, load_trained, save_trained
 from sskd_core.stages.contract import StageContext, StageResult
+from sskd_core.stages.teacher_student import teacher_student
 from sskd_core.storage.manifest import Manifest, ObjectRef
 from sskd_core.strategies.base import Strategy
 from sskd_core.strategies.contrast import ContrastTerm
@@ -35,19 +38,21 @@ def run(config: TrainStageConfig, inputs: Mapping[str, Manifest], context: Stage
 
     Args:
         config: role, model, run, seed.
-        inputs: `data` (prepare); `labels` (collected pseudo-labels) for the semi-supervised strategy; `student` (a
-            training stage) to go on from its weights instead of the initial ones.
+        inputs: `data` (prepare); `labels` (collected pseudo-labels) for the semi-supervised strategy; `teacher` (a
+            training stage) for an online teacher; `student` (a training stage) to go on from its weights instead of the
+            initial ones.
         context: see `StageContext`.
 
     Raises:
-        ConfigError: the strategy needs labels and there are none.
+        ConfigError: the strategy needs labels or a teacher and there are none.
     """
     dataset = Dataset.load(inputs["data"], context.store)
     model = _initial_model(config, inputs, context, dataset.classes)
     checkpoints = CheckpointStore(context.store, context.prefix)
+    strategy = _strategy(config, inputs, context, dataset, model)
     trainer = Trainer(
         model=model,
-        strategy=_strategy(config, inputs, context, dataset, model),
+        strategy=strategy,
         config=config.train,
         seed=config.seed,
         validate=Validator(dataset.images("val"), dataset.ground_truth("val"), dataset.read_image),
@@ -72,6 +77,7 @@ def run(config: TrainStageConfig, inputs: Mapping[str, Manifest], context: Stage
             "best_iteration": outcome.state.best_step,
             "device": str(default_device()),
             "processes": group.world(),
+            **strategy.facts(),
         },
         licences=[config.model.licence],
         cleanup=checkpoints.discard,
@@ -99,13 +105,17 @@ def _strategy(
         contrast = ContrastTerm(model, train.contrast, train.lambda_pxl, train.iterations, config.seed)
     criterion = criterion_of(model, train.criterion)
 
-    def loader(examples: LabeledExamples, batch: int, stream: str) -> BatchLoader:
+    def loader(
+        examples: LabeledExamples, batch: int, stream: str, frequencies: list[float] | None = None
+    ) -> BatchLoader:
         return BatchLoader(
-            examples, batch, config.model.input, train.augment, config.seed, stream, train.loader_workers
+            examples, batch, config.model.input, train.augment, config.seed, stream, train.loader_workers, frequencies
         )
 
     annotated = LabeledExamples(dataset.images("labeled"), dataset.ground_truth("labeled"), dataset.read_image)
-    labeled = loader(annotated, train.labeled_batch, "labeled")
+    labeled = loader(annotated, train.labeled_batch, "labeled", _frequencies(train, dataset))
+    if train.strategy == "teacher_student":
+        return teacher_student(config, inputs, context.store, dataset, model, criterion, labeled, loader)
     if train.strategy == "supervised":
         return Supervised(labeled, criterion, contrast)
     if "labels" not in inputs:
@@ -116,6 +126,16 @@ def _strategy(
     pseudo = LabeledExamples(dataset.images("unlabeled"), labels, dataset.read_image)
     unlabeled = loader(pseudo, train.unlabeled_batch, "unlabeled")
     return SemiSupervised(labeled, unlabeled, criterion, train.lambda_semi, contrast)
+
+
+def _frequencies(train: TrainConfig, dataset: Dataset) -> list[float] | None:
+    """Return how often each labelled image is drawn."""
+    if train.labeled_sampler == "uniform":
+        return None
+    truth = dataset.ground_truth("labeled")
+    images = [truth[record.image_id].instances for record in dataset.images("labeled")]
+    categories = [[item.category for item in instances if not item.is_crowd] for instances in images]
+    return repeat_factors(categories, train.repeat_threshold)
 
 
 def _write_curves(curves: Curves, context: StageContext) -> ObjectRef:

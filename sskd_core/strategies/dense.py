@@ -6,17 +6,15 @@ from sskd_core.data.loader import BatchLoader
 from sskd_core.losses.dense import dense_loss, dense_targets
 from sskd_core.models.dense_encoder import STRIDE, DenseEncoder
 from sskd_core.models.protocol import SegmentationModel
-from sskd_core.strategies.base import StepTerms
+from sskd_core.strategies.base import StepTerms, Strategy
 
 
-class DensePretraining:
+class DensePretraining(Strategy):
     """J = cross entropy of the class + L1 of the offset + cross entropy of the border, for a `DenseEncoder`.
 
     Args:
         labeled: batches with annotations.
     """
-
-    extra = None
 
     def __init__(self, labeled: BatchLoader) -> None:
         self._labeled = labeled

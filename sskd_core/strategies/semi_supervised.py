@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from sskd_core.data.loader import BatchLoader
 from sskd_core.losses.set_criterion import SetCriterion
 from sskd_core.models.protocol import SegmentationModel
-from sskd_core.strategies.base import StepTerms, targets_of
+from sskd_core.strategies.base import StepTerms, Strategy, targets_of, total
 from sskd_core.strategies.contrast import ContrastTerm
 
 
-class SemiSupervised:
+class SemiSupervised(Strategy):
     """J = L_sup + lambda_semi * L_semi + lambda_pxl * L_pxl, with the same set loss on hard pseudo-instances.
 
     Both halves of the batch go through one forward pass. Each half is normalised by its own number of instances, so
@@ -38,7 +37,7 @@ class SemiSupervised:
         self._unlabeled = unlabeled
         self._criterion = criterion
         self._lambda_semi = lambda_semi
-        self.extra = contrast
+        self.extra = self._contrast = contrast
 
     def step(self, model: SegmentationModel, step: int) -> StepTerms:
         """Compute the supervised, the pseudo-label and the contrastive terms."""
@@ -51,7 +50,7 @@ class SemiSupervised:
         pseudo = self._criterion(output.rows(slice(split, None)), targets_of(unlabeled, device))
         losses = {f"sup_{name}": value for name, value in supervised.items()}
         losses |= {f"semi_{name}": self._lambda_semi * value for name, value in pseudo.items()}
-        ratio = _total(pseudo) / _total(supervised).clamp_min(1e-9)
+        ratio = total(pseudo) / total(supervised).clamp_min(1e-9)
         terms = StepTerms(
             losses,
             {
@@ -59,15 +58,11 @@ class SemiSupervised:
                 "semi_to_sup_ratio": ratio,
             },
         )
-        if self.extra is not None:
-            self.extra.add_to(terms, model, output, pixels, labeled, unlabeled, step)
+        if self._contrast is not None:
+            self._contrast.add_to(terms, model, output, pixels, labeled, unlabeled, step)
         return terms
 
     def close(self) -> None:
         """Release both loaders."""
         self._labeled.close()
         self._unlabeled.close()
-
-
-def _total(terms: dict[str, Tensor]) -> Tensor:
-    return torch.stack([value.detach() for value in terms.values()]).sum()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from sskd_core.data.loader import BatchLoader
 from sskd_core.losses.set_criterion import SetCriterion
 from sskd_core.models.protocol import SegmentationModel
-from sskd_core.strategies.base import StepTerms, targets_of
+from sskd_core.strategies.base import StepTerms, Strategy, targets_of
 from sskd_core.strategies.contrast import ContrastTerm
 
 
-class Supervised:
+class Supervised(Strategy):
     """J = L_sup, or L_sup + lambda_pxl * L_pxl.
 
     Args:
@@ -21,7 +21,7 @@ class Supervised:
     def __init__(self, labeled: BatchLoader, criterion: SetCriterion, contrast: ContrastTerm | None = None) -> None:
         self._labeled = labeled
         self._criterion = criterion
-        self.extra = contrast
+        self.extra = self._contrast = contrast
 
     def step(self, model: SegmentationModel, step: int) -> StepTerms:
         """Compute the supervised terms, and the contrastive one."""
@@ -31,8 +31,8 @@ class Supervised:
         output = model(pixels)
         losses = self._criterion(output, targets_of(batch, device))
         terms = StepTerms({f"sup_{name}": value for name, value in losses.items()})
-        if self.extra is not None:
-            self.extra.add_to(terms, model, output, pixels, batch, None, step)
+        if self._contrast is not None:
+            self._contrast.add_to(terms, model, output, pixels, batch, None, step)
         return terms
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sskd_core.errors import IntegrityError, StorageError, UserError
+from sskd_core.evaluation.delivered import delivered
 from sskd_core.evaluation.matches import MATCHES, SplitMatches, decode_matches
 from sskd_core.storage.manifest import InputRef, Manifest
 from sskd_core.storage.store import ObjectStore
@@ -13,8 +14,8 @@ from sskd_core.storage.store import ObjectStore
 MANIFEST_TAG = "sskd.manifest."
 """Tags `sskd.manifest.<input>` of a version hold `<uri> <digest>` of the manifests that it was registered from."""
 ORIGINS = ("student", "evaluation", "onnx")
-STUDENT, CHAMPION = "refined_student", "champion"
-"""Models of an evaluation: the one that is delivered, and the champion that it was measured beside."""
+CHAMPION = "champion"
+"""In an evaluation, the champion that the student was measured beside."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,18 @@ class Candidate:
     def reference(self) -> InputRef:
         """The manifest of the student."""
         return InputRef(uri=self.student.uri, digest=self.student.digest)
+
+    @property
+    def row(self) -> str:
+        """The student's name in its evaluation.
+
+        Raises:
+            IntegrityError: the evaluation measured no student.
+        """
+        name = delivered({key.partition("/")[0] for key in self.evaluation.metrics})
+        if name is None:
+            raise IntegrityError(f"{self.evaluation.uri}: no student was evaluated; wrong manifest passed?")
+        return name
 
     def matches(self, model: str, store: ObjectStore) -> SplitMatches:
         """Return what a model of the evaluation found on each test image.

@@ -7,7 +7,7 @@ from sskd_core.errors import UserError
 from sskd_core.evaluation.bootstrap import PairedGain, paired_gain
 from sskd_core.evaluation.matches import SplitMatches
 from sskd_core.storage.store import ObjectStore
-from sskd_core.tracking.candidate import CHAMPION, STUDENT, Candidate
+from sskd_core.tracking.candidate import CHAMPION, Candidate
 from sskd_core.tracking.gate import GateRecord, Rule, judge_alone, judged
 
 SAME, GAIN, CLASS_DROP = "same_test_and_evaluator", "min_gain_over_champion", "max_class_drop"
@@ -37,7 +37,7 @@ def unreadable(policy: GateConfig, challenger: Candidate, problem: str) -> GateR
 
 def _against(policy: GateConfig, challenger: Candidate, champion: Candidate, store: ObjectStore) -> list[Rule]:
     try:
-        ours, theirs = challenger.matches(STUDENT, store), _champions_matches(challenger, champion, store)
+        ours, theirs = challenger.matches(challenger.row, store), _champions_matches(challenger, champion, store)
         classes = _classes(challenger, champion)
         found = paired_gain(ours, theirs, classes, policy.resamples, policy.confidence, policy.seed)
     except UserError as error:
@@ -65,7 +65,7 @@ def _champions_matches(challenger: Candidate, champion: Candidate, store: Object
             f"the champion's test split has digest {digests[1]}, the challenger's {digests[0]}; sskd retrain measures "
             "both on the same one"
         )
-    return champion.matches(STUDENT, store)
+    return champion.matches(champion.row, store)
 
 
 def _classes(challenger: Candidate, champion: Candidate) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sskd_core.config.gate import GateConfig
 from sskd_core.storage.manifest import InputRef, Manifest
-from sskd_core.tracking.candidate import STUDENT, Candidate
+from sskd_core.tracking.candidate import Candidate
 
 Verdict = Literal["passed", "failed", "not applicable"]
 
@@ -82,7 +82,7 @@ def _comparable(policy: GateConfig, candidate: Candidate) -> Rule:
     """All figures must speak of this student and of one test set, which selection has not seen."""
     evaluation, onnx = candidate.evaluation, candidate.onnx
     split, evaluator = evaluation.facts["split"], evaluation.facts["evaluator"]
-    if evaluation.inputs.get(STUDENT) != candidate.reference:
+    if evaluation.inputs.get(candidate.row) != candidate.reference:
         problem = "the evaluated network is not this student"
     elif onnx.inputs.get("student") != candidate.reference:
         problem = "the exported network is not this student"
@@ -102,7 +102,7 @@ def _data(manifest: Manifest) -> str | None:
 
 
 def _floor(policy: GateConfig, candidate: Candidate) -> Rule:
-    found, split = _ap(candidate, STUDENT), candidate.evaluation.facts["split"]
+    found, split = _ap(candidate, candidate.row), candidate.evaluation.facts["split"]
     passed = found >= policy.min_mask_ap
     relation = "reaches" if passed else "stays below"
     reason = f"{found:.1f} mask AP on {split} {relation} the floor of {policy.min_mask_ap:.1f}"
@@ -111,7 +111,7 @@ def _floor(policy: GateConfig, candidate: Candidate) -> Rule:
 
 def _gain_over_supervised(policy: GateConfig, candidate: Candidate) -> Rule:
     baseline, limit = _ap(candidate, "supervised_student"), policy.min_gain_over_supervised
-    gain = _ap(candidate, STUDENT) - baseline
+    gain = _ap(candidate, candidate.row) - baseline
     passed = gain >= limit
     reason = (
         f"{gain:+.1f} mask AP on {candidate.evaluation.facts['split']} over the supervised-only student, "

@@ -23,7 +23,7 @@ from sskd_core.errors import UserError
 from sskd_core.interrupt import StopSignal
 from sskd_core.models.protocol import SegmentationModel
 from sskd_core.progress import Progress
-from sskd_core.strategies.base import StepTerms, Strategy
+from sskd_core.strategies.base import Part, StepTerms, Strategy
 from sskd_core.tracking.run import TrackingRun
 from sskd_core.training.checkpoint import CheckpointStore, Progression
 from sskd_core.training.optimizer import learning_rate, make_optimizer, set_learning_rate
@@ -125,7 +125,7 @@ class Trainer:
         return self._deliver()
 
     def _modules(self) -> dict[str, torch.nn.Module]:
-        others = {"average": self._average, "extra": self._strategy.extra}
+        others = {"average": self._average, "extra": self._strategy.extra, "memory": self._strategy.memory}
         return {"model": self._model} | {name: module for name, module in others.items() if module is not None}
 
     def _delivered(self) -> SegmentationModel:
@@ -138,15 +138,10 @@ class Trainer:
         torch.manual_seed(int(generator(self._seed, "step", step).integers(2**63 - 1)))
         set_learning_rate(self._optimizer, learning_rate(config, step, self._config.iterations))
         self._model.train()
-        with torch.autocast(
-            self._device.type, torch.bfloat16, enabled=self._device.type == "cuda" and self._config.amp
-        ):
-            terms, total = self._compute(lambda: self._strategy.step(self._model, step))
-        if not torch.isfinite(torch.stack(list(terms.losses.values())).sum()):
-            values = ", ".join(f"{name}={float(value.detach()):.3g}" for name, value in terms.losses.items())
-            raise UserError(f"the loss is not finite at iteration {step} ({values}); lower optimizer.lr")
         self._optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        terms = StepTerms({})
+        for part in self._strategy.parts(self._model, step):
+            terms.add(self._backward(part))
         trained = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         terms.figures["grad_norm"] = torch.nn.utils.clip_grad_norm_(trained, config.clip_grad_norm)
         self._optimizer.step()
@@ -155,12 +150,25 @@ class Trainer:
         self._state.step += 1
         return terms
 
+    def _backward(self, part: Part) -> StepTerms:
+        """Compute a part and add its gradients to those that are there."""
+        with torch.autocast(
+            self._device.type, torch.bfloat16, enabled=self._device.type == "cuda" and self._config.amp
+        ):
+            terms, total = self._compute(part)
+        if not torch.isfinite(torch.stack(list(terms.losses.values())).sum()):
+            values = ", ".join(f"{name}={float(value.detach()):.3g}" for name, value in terms.losses.items())
+            step = self._state.step
+            raise UserError(f"the loss is not finite at iteration {step} ({values}); lower optimizer.lr")
+        total.backward()
+        return terms
+
     def _after_step(self, terms: StepTerms) -> None:
         """Log and validate at their intervals."""
         step = self._state.step
         last = step == self._config.iterations
         if step % self._config.log_every == 0 or last:
-            figures = {f"loss/{name}": float(value.detach()) for name, value in terms.losses.items()}
+            figures = {f"loss/{name}": float(value) for name, value in terms.losses.items()}
             figures["loss/total"] = sum(figures.values())
             figures |= group.means({name: float(value) for name, value in terms.figures.items()})
             figures["learning_rate"] = learning_rate(self._config.optimizer, step - 1, self._config.iterations)
@@ -178,6 +186,7 @@ class Trainer:
             self._state.best_score, self._state.best_step = self._latest_score, self._state.step
             if group.leads():
                 self._checkpoints.save_best(model)
+        self._strategy.validated(self._state.step, self._latest_score, self._validate)
 
     def _log(self, figures: dict[str, float]) -> None:
         for name, value in figures.items():
@@ -185,7 +194,7 @@ class Trainer:
         self._run.log_metrics(figures, step=self._state.step)
 
     def _show(self, terms: StepTerms) -> None:
-        figures = {"loss": sum(float(value.detach()) for value in terms.losses.values())}
+        figures = {"loss": sum(float(value) for value in terms.losses.values())}
         if self._latest_score is not None:
             figures[f"val_{self._metric}"] = self._latest_score
         self._progress.update(self._state.step, self._config.iterations, "iterations", **figures)

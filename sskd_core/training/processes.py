@@ -18,12 +18,10 @@ from sskd_core.data.sampling import generator
 from sskd_core.distributed import group
 from sskd_core.distributed.batch_norm import synchronise
 from sskd_core.models.protocol import SegmentationModel
-from sskd_core.strategies.base import StepTerms
+from sskd_core.strategies.base import Part, StepTerms, Validate
 
-Part = Callable[[], StepTerms]
 Computation = Callable[[Part], tuple[StepTerms, Tensor]]
 """From a part of a step to its terms and to the scalar whose gradient is wanted."""
-Validate = Callable[[SegmentationModel], float]
 
 
 def computation(model: SegmentationModel, extra: nn.Module | None) -> Computation:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from finished_pipeline import FinishedPipeline
 
-from sskd_core.config.experiment import NODES
+from sskd_core.config.graph import SSKD
 from sskd_core.config.loading import read_mapping
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.storage.store import ObjectStore
@@ -60,7 +60,7 @@ def test_the_graph_is_drawn_into_a_page(sskd: Callable, experiment: str, tmp_pat
     drawn = [group[2].text for group in root.iter("g")]
     assert drawn[0] == "prepare"
     assert sorted(drawn) == sorted(
-        node.stage for node in NODES if node.name not in ("register", "evaluate", "train_supervised")
+        node.stage for node in SSKD if node.name not in ("register", "evaluate", "train_supervised")
     )
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
     refused = sskd("lineage", "-e", experiment, "--html", str(tmp_path / "no" / "page.html"))

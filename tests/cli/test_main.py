@@ -17,7 +17,7 @@ from sskd_core.cli.main import app
 from sskd_core.errors import DataError, Interrupted
 
 SURFACE = {
-    "demo": "--set --seed --state-dir --json",
+    "demo": "--preset --set --seed --state-dir --json",
     "run": "EXPERIMENT --set --seed --state-dir --json",
     "retrain": "--unlabeled --labeled --test --from --dry-run --watch --submit --host --namespace/-n --token-file "
     "--ca-file --kfp-experiment --service-account --cluster --image --allow-tag --set --experiment/-e --state-dir "
@@ -102,6 +102,10 @@ def test_schema_is_golden(sskd: Callable):
         (
             ("run", "demo", "--set", "stages.distil.iterations=1"),
             "unknown key 'stages.distil'; did you mean 'distill'?",
+        ),
+        (
+            ("demo", "--preset", "cityscapes_sskd_5"),
+            "--preset cityscapes_sskd_5: no preset for the demo's data; one of demo",
         ),
         (("demo", "--set", "seed=-1"), "'seed': input should be greater than or equal to 0"),
         (("describe", "none.yaml"), "none.yaml: no such file"),

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from components.readme import ROOT, load, main, names, render
-from sskd_core.config.experiment import NODES
-from sskd_core.config.parameters import PARAMETERS
+from sskd_core.config.graph import GRAPHS
+from sskd_core.config.parameters import EVERY_PARAMETER, PARAMETERS
 from sskd_core.stages import component, ends
 
-STAGES = [node for node in NODES if not node.fan_out]
+STAGES = [(method, node) for method, graph in GRAPHS.items() for node in graph if not node.fan_out]
 LIGHT_IMPORTS = {"typing", "kfp", "components.base", "sskd_core.config.parameters"}
 
 
@@ -39,7 +39,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, answer: An
     return calls
 
 
-@pytest.mark.parametrize("node", STAGES, ids=lambda node: node.name)
+@pytest.mark.parametrize("node", [node for _, node in STAGES], ids=[f"{method}-{node.name}" for method, node in STAGES])
 def test_a_component_passes_its_inputs_to_its_node(node, monkeypatch: pytest.MonkeyPatch):
     calls = recorded(monkeypatch, component, "run_component", {"figure": 1.5})
     artifacts = {key: Artifact(f"/in/{key}") for key in node.inputs}
@@ -64,7 +64,7 @@ def test_labelling_passes_its_node(name: str, own, options, monkeypatch: pytest.
 
 def test_configure_passes_the_whole_form(monkeypatch: pytest.MonkeyPatch):
     calls = recorded(monkeypatch, ends, "run_configure", [0, 1])
-    form = {item.name: item.name for item in PARAMETERS}
+    form = {item.name: item.name for item in EVERY_PARAMETER}
     answer = load("configure").python_func(
         run_id="7", secrets={"A": "s/k"}, resolved="/resolved", plan=Artifact("/plan"), **form
     )
@@ -100,7 +100,9 @@ def test_nothing_heavy_is_imported_at_the_top(name: str):
 
 
 def test_importing_the_pipeline_imports_nothing_heavy():
-    code = "import pipelines.sskd, sys; print(sorted({'torch', 'mlflow', 'transformers', 'boto3'} & set(sys.modules)))"
+    code = (
+        "import pipelines.methods, sys; print(sorted({'torch', 'mlflow', 'transformers', 'boto3'} & set(sys.modules)))"
+    )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from sskd_core.config.assemble import assemble, fill_in, storage_section
 from sskd_core.config.loading import load_experiment, preset_names
-from sskd_core.config.parameters import PARAMETERS
+from sskd_core.config.parameters import FORMS, PARAMETERS
 from sskd_core.errors import ConfigError
 
 DATA = {
@@ -25,7 +25,8 @@ def defaults() -> dict[str, object]:
 def test_an_experiment_comes_back_as_it_was(preset: str):
     experiment = load_experiment(preset)
     form = fill_in(experiment)
-    assert set(form) == {item.name for item in PARAMETERS}
+    assert set(form) == {item.name for item in FORMS[experiment.method]}
+    assert all(isinstance(form[item.name], str) for item in FORMS[experiment.method] if item.type is str)
     assert assemble(form) == experiment
     assert assemble(form | {"overrides": {}}) == experiment
 
@@ -37,6 +38,21 @@ def test_the_defaults_with_data_are_a_run_of_the_demo_s_settings():
     assert made.student == demo.student
     assert (made.teacher, made.label_workers, made.data.val) == (demo.teacher, demo.label_workers, None)
     assert made.storage.read_roots == ["s3://bucket/l.json", "s3://bucket/l", "s3://bucket/u"]
+
+
+def test_the_defaults_of_the_guided_form_are_its_demo():
+    form = {item.name: item.type(item.default) for item in FORMS["guided"] if item.default is not None}
+    made, demo = assemble(form | DATA | {"method": "guided"}), load_experiment("demo_guided")
+    assert (made.stages.adapt_teacher, made.stages.gate) == (demo.stages.adapt_teacher, demo.stages.gate)
+    assert made.student == made.teacher == demo.teacher
+    changed = made.stages.distill.teaching.model_copy(update={"burn_in": demo.stages.distill.teaching.burn_in})
+    assert made.stages.distill.teaching.burn_in == "auto"
+    assert changed == demo.stages.distill.teaching
+
+
+def test_a_form_of_one_method_refuses_the_experiment_of_another():
+    with pytest.raises(ConfigError, match=r"stages\.self_train_teacher"):
+        assemble(defaults() | DATA | {"experiment": "{preset: demo_guided, data: {}}", "method": "sskd"})
 
 
 def test_overrides_win_over_fields_and_fields_over_the_document():

@@ -6,8 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from sskd_core.config.data import PrepareConfig
-from sskd_core.config.experiment import NODES, ExperimentConfig, node
+from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.config.finish import EvaluateConfig, ExportConfig, RegisterConfig
+from sskd_core.config.graph import GRAPHS, GUIDED, SSKD, node
 from sskd_core.config.label import PseudoLabelStageConfig
 from sskd_core.config.train import TrainConfig, TrainStageConfig
 from sskd_core.errors import ConfigError
@@ -35,12 +36,13 @@ def experiment() -> ExperimentConfig:
     return ExperimentConfig.model_validate(VALUES)
 
 
-def test_every_node_takes_its_inputs_from_nodes_before_it():
+@pytest.mark.parametrize("method", GRAPHS)
+def test_every_node_takes_its_inputs_from_nodes_before_it(method):
     known: set[str] = set()
-    for item in NODES:
+    for item in GRAPHS[method]:
         assert set(item.inputs.values()) <= known, item.name
         known.add(item.name)
-    assert len(known) == len(NODES)
+    assert len(known) == len(GRAPHS[method])
 
 
 def test_an_unknown_node_is_told_with_the_list():
@@ -100,9 +102,40 @@ def test_workers_share_a_fingerprint(experiment):
 
 def test_the_number_of_workers_and_threads_changes_no_result(experiment):
     other = experiment.model_copy(update={"label_workers": 9, "threads": 2})
-    for item in NODES:
+    for item in SSKD:
         ours, theirs = (each.stage_config(item.name).fingerprint_dict() for each in (experiment, other))
         assert ours == theirs
+
+
+def test_a_method_has_the_settings_of_its_stages_and_no_others():
+    missing = {**VALUES["stages"], "refine": None}
+    with pytest.raises(ValidationError, match=r"'stages\.refine' is required"):
+        ExperimentConfig.model_validate({**VALUES, "stages": missing})
+    with pytest.raises(ValidationError, match=r"stages\.self_train_teacher: method 'guided' has no such stage"):
+        ExperimentConfig.model_validate({**VALUES, "method": "guided"})
+
+
+def guided(**teaching) -> dict[str, object]:
+    distill = {"strategy": "teacher_student", "teaching": {"recipe": "guided", "burn_in": 3, **teaching}}
+    stages = {"adapt_teacher": {**SUPERVISED, "iterations": 1}, "distill": {**distill, "iterations": 4}}
+    return {key: value for key, value in VALUES.items() if key != "student"} | {"method": "guided", "stages": stages}
+
+
+def test_a_guided_student_is_its_teacher_s_network_unless_another_is_named():
+    experiment = ExperimentConfig.model_validate(guided())
+    assert experiment.student == experiment.teacher
+    assert [item.name for item in experiment.nodes] == [item.name for item in GUIDED]
+    assert experiment.stage_config("distill").train.teaching.burn_in == 3
+    assert ExperimentConfig.model_validate(guided() | {"student": VALUES["student"]}).student.licence == "CC0-1.0"
+
+
+def test_a_guided_student_has_an_online_teacher():
+    stages = guided()["stages"] | {"distill": {**SUPERVISED, "iterations": 4}}
+    with pytest.raises(ValidationError, match="method 'guided' needs strategy: teacher_student"):
+        ExperimentConfig.model_validate(guided() | {"stages": stages})
+    stored = {"strategy": "teacher_student", "teaching": {"recipe": "data_distillation"}, "iterations": 4}
+    with pytest.raises(ValidationError, match="method 'guided' stores no labels"):
+        ExperimentConfig.model_validate(guided() | {"stages": guided()["stages"] | {"distill": stored}})
 
 
 @pytest.mark.parametrize("name", ["Test", "", "a b", "x" * 64, "-a"])

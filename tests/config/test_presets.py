@@ -6,6 +6,7 @@ import pytest
 
 from sskd_core.config.loading import load_experiment
 
+NETWORKS = {"r50": "r50", "swinl": "swin_l", "dinov2b": "dinov2_b", "dinov2l": "dinov2_l"}
 CITYSCAPES = [f"cityscapes_sskd_{share}" for share in (5, 10, 30)]
 
 
@@ -54,3 +55,35 @@ def test_ade20k_changes_rate_length_and_size():
     assert (student.optimizer.lr, student.optimizer.weight_decay, student.iterations) == (1e-4, 0.05, 160_000)
     assert student.augment.crop == (experiment.student.input.height, experiment.student.input.width) == (630, 630)
     assert student.optimizer.schedule == "poly"
+
+
+BURN_IN = {
+    "cityscapes": {5: 15_000, 10: 25_000, 20: 30_000, 30: 35_000},
+    "coco": {1: 20_000, 2: 25_000, 5: 30_000, 10: 60_000},
+}
+GUIDED = [
+    *((f"cityscapes_guided_{share}_{net}", 90_000) for share in (5, 10, 20, 30) for net in NETWORKS),
+    *((f"coco_guided_{share}_r50", 368_750) for share in (1, 2, 5, 10)),
+]
+
+
+@pytest.mark.parametrize(("name", "iterations"), GUIDED)
+def test_guided_distillation_runs_as_published(name, iterations):
+    experiment = load_experiment(name)
+    data, _, share, net = name.split("_")
+    teacher, student = experiment.stages.adapt_teacher, experiment.stages.distill
+    assert (teacher.iterations, student.iterations) == (iterations, iterations)
+    assert (teacher.strategy, teacher.labeled_sampler, teacher.labeled_batch) == ("supervised", "uniform", 16)
+    assert (student.labeled_batch, student.unlabeled_batch, student.labeled_sampler) == (16, 16, "repeat_factor")
+    teaching = student.teaching
+    assert (teaching.recipe, teaching.burn_in) == ("guided", BURN_IN[data][int(share)])
+    assert (teaching.decay, teaching.lambda_u, teaching.burn_in_lambda_u) == (0.9996, 2.0, None)
+    assert (teaching.filter.class_threshold, teaching.filter.soft_area) == (0.7, 5.0)
+    assert (teaching.filter.nms_iou, teaching.filter.mask_score, teaching.unlabeled_set) == (None, None, "all")
+    for run in (teacher, student):
+        rates = run.optimizer
+        assert (rates.lr, rates.backbone_lr_multiplier, rates.clip_grad_norm) == (1e-4, 0.1, 0.01)
+    assert experiment.student == experiment.teacher
+    assert experiment.teacher.arch["backbone"] == NETWORKS[net]
+    assert f"perc_{share}/" in experiment.data.labeled.annotations
+    assert experiment.name == name.replace("_", "-")

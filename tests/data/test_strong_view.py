@@ -92,3 +92,36 @@ def test_each_range_reaches_its_operation():
 def test_impossible_ranges_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         StrongViewConfig(**values)
+
+
+def test_what_happens_always_draws_as_before():
+    assert torch.equal(views(batch(), jitter_probability=1.0, blur_probability=1.0), views(batch()))
+
+
+@pytest.mark.parametrize("off", ["jitter_probability", "blur_probability"])
+def test_what_never_happens_is_off(off):
+    others = {**OFF, "blur_kernel": 5} if off == "jitter_probability" else OFF
+    strong = {"brightness": 0.5, "contrast": 0.5} if off == "jitter_probability" else {"blur_kernel": 5}
+    without = {"blur_probability": 0.0} if off == "jitter_probability" else {}
+    still = views(batch(), **{**others, **strong, off: 0.0, **without})
+    assert torch.allclose(still, batch(), atol=1e-4)
+
+
+def test_probabilities_choose_some_images():
+    twins = batch()[:1].repeat(40, 1, 1, 1)
+    found = views(twins, [FULL[0]] * 40, **{**OFF, "brightness": 0.4, "jitter_probability": 0.5})
+    changed = (found - twins).abs().flatten(1).amax(1) > 1e-3
+    assert 8 < int(changed.sum()) < 32
+
+
+def test_erased_boxes_hold_noise_inside_the_content_alone():
+    content = [(20, 30)] * 20
+    twins = batch()[:1].repeat(20, 1, 1, 1)
+    found = strong_views(twins, content, SIZE, StrongViewConfig(**OFF), 0, 0, range(20), erase=True)
+    changed = ((found - twins).abs() > 1e-3).any(1)
+    assert not changed[:, 20:].any()
+    assert not changed[:, :, 30:].any()
+    share = changed[:, :20, :30].float().mean((1, 2))
+    assert (share > 0).float().mean() > 0.5
+    assert share.max() < 0.65
+    assert torch.equal(found, strong_views(twins, content, SIZE, StrongViewConfig(**OFF), 0, 0, range(20), erase=True))

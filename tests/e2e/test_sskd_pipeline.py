@@ -22,7 +22,7 @@ import psutil
 import pytest
 import yaml
 
-from sskd_core.config.experiment import NODES
+from sskd_core.config.graph import SSKD as NODES
 from sskd_core.config.loading import read_mapping
 from sskd_core.config.storage import StorageConfig
 from sskd_core.data.demo import DemoSizes, write_demo_dataset

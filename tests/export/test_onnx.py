@@ -73,6 +73,11 @@ def test_a_network_with_grid_sample_is_refused_and_nothing_is_written(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_with_grid_sample_is_written_for_who_asks_for_it(tmp_path: Path, contract: Contract) -> None:
+    export_onnx(Sampler(samples=True), tmp_path / "a.onnx", 20, contract, allow_grid_sample=True)
+    assert exporter.forbidden_operators(onnx.load(tmp_path / "a.onnx")) == ["GridSample"]
+
+
 def test_the_exporter_is_quiet(
     tmp_path: Path, contract: Contract, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

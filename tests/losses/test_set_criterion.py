@@ -96,6 +96,46 @@ def test_each_term_is_that_of_the_reference(shared_points, counts, depths):
         assert float(found[name]) == pytest.approx(float(value), rel=1e-5), name
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_random_batches_score_as_the_reference(shared_points, seed):
+    """Any number of depths, images and instances: images without one, and more of them than there are queries."""
+    source = np.random.default_rng(seed)
+    counts = [int(source.integers(0, 2 * QUERIES)) for _ in range(int(source.integers(1, 5)))]
+    counts += [0, QUERIES + 3] if seed % 2 else [1]
+    weights = {f"{name}_weight": float(source.uniform(0.5, 6.0)) for name in ("class", "mask", "dice")}
+    ours = criterion(**weights, no_object_weight=float(source.uniform(0.05, 1.0)))
+    output, wanted = predictions(int(source.integers(1, 6)), len(counts), seed), targets(*counts, seed=seed)
+    found = ours(output, wanted)
+    for name, value in reference(output, wanted, ours.config).items():
+        assert float(found[name]) == pytest.approx(float(value), rel=1e-5), (name, counts)
+
+
+def test_instances_that_do_not_teach_their_mask_teach_their_class_alone(shared_points):
+    """Their pairs leave the mask terms; matching, classes and the number of instances stay."""
+    output, wanted = predictions(2, 2), targets(2, 3)
+    everything = criterion()(output, wanted)
+    all_teach = [Target(item.labels, item.masks, torch.ones_like(item.labels, dtype=torch.bool)) for item in wanted]
+    assert criterion()(output, all_teach) == everything
+    halves = []
+    for kept in (True, False):
+        choice = [torch.arange(len(item.labels)) % 2 == int(kept) for item in wanted]
+        some = [Target(item.labels, item.masks, teach) for item, teach in zip(wanted, choice, strict=True)]
+        halves.append(criterion(importance_ratio=0.0)(output, some))
+    whole = criterion(importance_ratio=0.0)(output, wanted)
+    assert float(halves[0]["class"]) == float(halves[1]["class"]) == float(whole["class"])
+    for name in ("mask", "dice"):
+        assert float(halves[0][name]) > 0
+        assert float(halves[0][name] + halves[1][name]) == pytest.approx(float(whole[name]), rel=1e-5)
+
+
+def test_without_an_instance_that_teaches_its_mask_the_mask_terms_are_zero(shared_points):
+    output, wanted = predictions(2, 1), targets(3)
+    silent = [Target(item.labels, item.masks, torch.zeros_like(item.labels, dtype=torch.bool)) for item in wanted]
+    terms = criterion()(output, silent)
+    assert float(terms["mask"]) == float(terms["dice"]) == 0.0
+    assert float(terms["class"]) == float(criterion()(output, wanted)["class"])
+
+
 def test_gradients_are_those_of_the_reference(shared_points):
     ours, wanted = criterion(), targets(2, 3)
     gradients = []

@@ -15,7 +15,7 @@ import yaml
 
 from pipelines.cluster import ClusterConfig
 from pipelines.compile import compile_pipeline
-from sskd_core.config.experiment import NODES
+from sskd_core.config.graph import SSKD
 from sskd_core.config.parameters import PARAMETERS
 from sskd_core.config.train_job import TrainJobConfig
 
@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).parent / "golden" / "sskd.yaml"
 DIGEST = "sha256:" + "0" * 64
 IMAGE = f"registry.example/sskd@{DIGEST}"
 CPU_IMAGE = f"registry.example/sskd-cpu@{DIGEST}"
-FAN_OUT = [node.name for node in NODES if node.fan_out]
+FAN_OUT = [node.name for node in SSKD if node.fan_out]
 SECRET_SHAPES = [
     re.compile(r"AKIA[0-9A-Z]{16}"),
     re.compile(r"-----BEGIN"),
@@ -95,7 +95,7 @@ def test_the_graph_is_that_of_the_nodes(text: str):
         for task, name in by_task.items()
     }
     assert graph.pop("configure") == {}
-    assert graph == {node.name: dict(node.inputs) for node in NODES}
+    assert graph == {node.name: dict(node.inputs) for node in SSKD}
 
 
 def test_every_stage_reads_the_experiment_that_was_checked(text: str):
@@ -157,7 +157,7 @@ def test_every_executor_has_all_that_a_cluster_must_know(released: list[dict[str
     document, platform = released
     kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     tasks = leaves(document)
-    assert set(tasks) == {"configure", "report", *(n.name for n in NODES), *(f"{name} worker" for name in FAN_OUT)}
+    assert set(tasks) == {"configure", "report", *(n.name for n in SSKD), *(f"{name} worker" for name in FAN_OUT)}
     executors = document["deploymentSpec"]["executors"]
     assert {task["executor"] for task in tasks.values()} == set(executors) == set(kubernetes)
     for name, task in tasks.items():

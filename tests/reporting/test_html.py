@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from report_fixtures import CLASSES, experiment, finished_run
 
-from sskd_core.config.experiment import NODES
+from sskd_core.config.graph import SSKD
 from sskd_core.reporting.html import per_class, render_report
 from sskd_core.reporting.results import MODELS, gather
 from sskd_core.reporting.words import clock, parameters, points, signed
@@ -142,19 +142,19 @@ def test_equal_runs_give_equal_bytes(run, page):
     assert _page(run).text == page.text
 
 
-@pytest.mark.parametrize("count", range(len(NODES)))
+@pytest.mark.parametrize("count", range(len(SSKD)))
 def test_a_run_that_stopped_shows_what_it_has_and_names_the_rest(run, count):
-    done = {node.name: run.manifests[node.name] for node in NODES[:count]}
+    done = {node.name: run.manifests[node.name] for node in SSKD[:count]}
     page = _page(run, done)
-    assert f"No result of {', '.join(node.name for node in NODES[count:])}." in page.text
-    assert [row[0] for row in page.table("Stage")] == [node.name for node in NODES]
+    assert f"No result of {', '.join(node.name for node in SSKD[count:])}." in page.text
+    assert [row[0] for row in page.table("Stage")] == [node.name for node in SSKD]
     ids = page.attributes("id")
     assert {value[1:] for value in page.attributes("href") if value.startswith("#")} <= set(ids)
     assert ("training" in ids) == (count > 1)
     assert ("labels" in ids) == (count > 2)
 
 
-@pytest.mark.parametrize("node", [node.name for node in NODES])
+@pytest.mark.parametrize("node", [node.name for node in SSKD])
 def test_any_single_manifest_may_be_missing(run, node):
     page = _page(run, {name: item for name, item in run.manifests.items() if name != node})
     assert f"No result of {node}." in page.text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from report_fixtures import AP, PARAMETERS, experiment, finished_run
 
-from sskd_core.config.experiment import NODES
+from sskd_core.config.graph import SSKD
 from sskd_core.errors import IntegrityError
 from sskd_core.reporting.results import MODELS, Results, gather
 
@@ -43,7 +43,7 @@ def test_every_model_has_its_figures(results):
 
 
 def test_every_stage_has_its_cost_and_manifest(run, results):
-    assert list(results.stages) == [node.name for node in NODES]
+    assert list(results.stages) == [node.name for node in SSKD]
     for name, manifest in run.manifests.items():
         cost = results.stages[name]
         assert (cost.manifest, cost.digest) == (manifest.uri, manifest.digest)
@@ -62,12 +62,12 @@ def test_a_gain_needs_both_models(results):
     assert results.gain("refined_student", "unheard_of") is None
 
 
-@pytest.mark.parametrize("count", range(len(NODES)))
+@pytest.mark.parametrize("count", range(len(SSKD)))
 def test_a_run_that_stopped_is_gathered_as_far_as_it_went(run, count):
-    done = {node.name: run.manifests[node.name] for node in NODES[:count]}
+    done = {node.name: run.manifests[node.name] for node in SSKD[:count]}
     results = gather(experiment(), done, run.read)
     assert list(results.stages) == list(done)
-    assert results.missing == [node.name for node in NODES[count:]]
+    assert results.missing == [node.name for node in SSKD[count:]]
     assert results.verdict is None
     json.loads(results.to_bytes(), parse_constant=pytest.fail)
 

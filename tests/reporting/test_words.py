@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from report_fixtures import experiment, finished_run
 
-from sskd_core.config.experiment import NODES
+from sskd_core.config.graph import SSKD
 from sskd_core.reporting import words
 from sskd_core.reporting.results import gather
 
@@ -59,7 +59,7 @@ def test_the_summary_compares_only_with_what_was_evaluated(results):
 
 def test_the_summary_of_a_run_that_stopped_names_the_next_stage():
     run = finished_run()
-    done = {node.name: run.manifests[node.name] for node in NODES[:6]}
+    done = {node.name: run.manifests[node.name] for node in SSKD[:6]}
     assert words.summary(gather(experiment(), done, run.read)) == (
         "The run has not reached its evaluation: 6 of 11 stages are finished, the next is distill."
     )

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from sskd_core.config.experiment import NODES, ExperimentConfig
+from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.config.graph import GUIDED, SSKD
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.errors import ConfigError, DataError, IntegrityError, Interrupted, StorageError, UserError
 from sskd_core.progress import DIRECTORY_VARIABLE
@@ -83,7 +84,8 @@ def test_who_waited_for_a_twin_finds_its_result(experiment: ExperimentConfig, re
 )
 def test_processes_side_by_side_share_the_cores(experiment, monkeypatch, node, worker, values, expected):
     experiment = experiment.model_copy(update={"threads": None, "label_workers": 2, "side_by_side": 1, **values})
-    job = SimpleNamespace(experiment=experiment, worker=worker, node=find_node(node))
+    place = find_node(node, experiment.method)
+    job = SimpleNamespace(experiment=experiment, worker=worker, node=place, is_shared=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.delenv(entry.SHARED_VARIABLE, raising=False)
     assert entry._threads(job) == values.get("threads")
@@ -216,7 +218,7 @@ def test_tracking_that_does_not_answer_is_told_before_anything_runs(
 
 
 def test_every_node_has_its_code():
-    for node in (*NODES, REPORT):
+    for node in (*SSKD, *GUIDED, find_node(REPORT, "sskd")):
         code = implementation(node.stage, worker=False)
         assert callable(getattr(code.load(), code.function)), node
     worker = implementation("pseudo_label", worker=True)

@@ -52,7 +52,8 @@ class Oracle:
 def run(
     store: ObjectStore, workdir: Path, models: dict[str, Oracle], **values: object
 ) -> tuple[Manifest, dict[str, Manifest]]:
-    inputs = {"data": prepared(store, IMAGES)}
+    data = prepared(store, IMAGES)
+    inputs = {"data": data, **dict.fromkeys(set(models) - {evaluate.ZERO_SHOT}, data)}
     config = EvaluateConfig(**{"batch": 4, "overlay_images": 2, **values})
 
     def stage(config, inputs, context):

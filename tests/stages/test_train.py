@@ -1,90 +1,27 @@
 """The training stages on a real data set in the real store, through the contract."""
 
+# ruff: noqa: F811
+
 from __future__ import annotations
 
 import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import torch
-from engine_fixtures import INPUT, model_config, train_config
+from engine_fixtures import INPUT
+from train_fixtures import Stages, data, labels, stage_config, stages  # noqa: F401 (fixtures)
 
-from sskd_core.config.data import PrepareConfig
-from sskd_core.config.experiment import NODES, TRAINING_STAGES, node
-from sskd_core.config.train import TrainStageConfig
-from sskd_core.data.dataset import Dataset
-from sskd_core.data.masks import encode_mask, mask_area, mask_bbox
-from sskd_core.data.records import Instance, LabeledImage
+from sskd_core.config.graph import node, training_nodes
 from sskd_core.errors import ConfigError, Interrupted
-from sskd_core.labels.schema import encode_shard
 from sskd_core.models.build import construct
 from sskd_core.models.trained import CONFIG, WEIGHTS, load_trained
-from sskd_core.progress import Progress
-from sskd_core.stages import contract, prepare, train
-from sskd_core.stages.contract import StageContext, execute, find, stage_fingerprint, stage_prefix
-from sskd_core.storage.manifest import Manifest
+from sskd_core.stages import contract, train
+from sskd_core.stages.contract import find, stage_fingerprint
 from sskd_core.storage.store import ObjectStore
 from sskd_core.strategies.supervised import Supervised
 from sskd_core.tracking.run import NullRun
-from tests.micro import micro_data
-
-
-def stage_config(role="student", family="dinov2_dpt", **values) -> TrainStageConfig:
-    values = {"iterations": 4, "val_every": 2, **values}
-    return TrainStageConfig(role=role, model=model_config(family, licence="Apache-2.0"), train=train_config(**values))
-
-
-class Stages:
-    """Runs stages in one store."""
-
-    def __init__(self, store: ObjectStore, workdir: Path) -> None:
-        self.store, self.workdir = store, workdir
-
-    def context(self, stage: str, config, inputs, run=None) -> StageContext:
-        """Return the context of a stage, as `run_node` makes it."""
-        identity = stage_fingerprint(stage, config, inputs)
-        progress = Progress(stage, self.workdir / "progress")
-        prefix = stage_prefix(self.store, stage, identity)
-        return StageContext(self.store, run or NullRun(), progress, prefix, self.workdir, identity)
-
-    def train(self, config, inputs, stage="distill", run=None) -> Manifest:
-        """Train through the contract."""
-        return execute(stage, train.run, config, inputs, self.context(stage, config, inputs, run))
-
-    def checkpoints(self, stage: str = "distill") -> list[str]:
-        """Return the names of the checkpoint objects that are there."""
-        names = [item.uri.rsplit("/", 2)[1:] for item in self.store.list(f"{self.store.root}/stages/{stage}")]
-        return [name for folder, name in names if folder == "checkpoint"]
-
-
-@pytest.fixture
-def stages(store: ObjectStore, tmp_path: Path) -> Stages:
-    return Stages(store, tmp_path)
-
-
-@pytest.fixture
-def data(stages: Stages) -> Manifest:
-    """The manifest of a prepared data set."""
-    config = PrepareConfig(data=micro_data(stages.store))
-    return execute("prepare", prepare.run, config, {}, stages.context("prepare", config, {}))
-
-
-@pytest.fixture
-def labels(data: Manifest, stages: Stages) -> Manifest:
-    """Pseudo-labels: a square in the middle of every unlabelled image but the first."""
-    images = []
-    for number, record in enumerate(Dataset.load(data, stages.store).images("unlabeled")):
-        mask = torch.zeros(record.height, record.width, dtype=torch.bool)
-        mask[20:60, 30:80] = True
-        rle = encode_mask(mask.numpy())
-        found = Instance(1, rle, score=0.9, bbox=mask_bbox(rle), area=float(mask_area(rle)))
-        images.append(LabeledImage(record.image_id, record.width, record.height, [found] if number else []))
-    uri = f"{stages.store.root}/stages/pseudo_label/x"
-    shard = stages.store.put_output("shards/00000", f"{uri}/0.parquet", encode_shard(images, labeller="test"))
-    own = {"stage": "pseudo_label", "outputs": [shard], "uri": f"{uri}/manifest.json", "licences": ["CC0-1.0"]}
-    return data.model_copy(update=own)
 
 
 @pytest.mark.parametrize(("role", "family"), [("student", "dinov2_dpt"), ("teacher", "mask2former")])
@@ -173,22 +110,26 @@ class StopsAt(NullRun):
 _TEACHER = {"role": "teacher", "family": "mask2former"}
 _CONTRAST = {"lambda_pxl": 0.1}
 _SEMI = {"strategy": "semi_supervised", "unlabeled_batch": 2}
+_TEACHING = {"recipe": "guided", "burn_in": 2, "decay": 0.5, "filter": {"class_threshold": 0.0, "soft_area": 0.0}}
 TRAINING_NODES = {
     "adapt_teacher": {**_TEACHER, **_CONTRAST},
     "self_train_teacher": {**_TEACHER, **_CONTRAST, **_SEMI},
     "train_supervised": {},
     "distill": {**_CONTRAST, **_SEMI},
     "refine": {},
+    "guided distill": {"strategy": "teacher_student", "unlabeled_batch": 2, "teaching": _TEACHING},
 }
 
 
 @pytest.mark.parametrize("name", TRAINING_NODES)
 def test_an_interrupted_stage_ends_as_if_it_had_not_been(name, stages, data, labels, tmp_path):
-    config, stage = stage_config(ema_decay=0.9, **TRAINING_NODES[name]), node(name).stage
+    method, place = ("guided", "distill") if name.startswith("guided") else ("sskd", name)
+    wanted = node(place, method)
+    config, stage = stage_config(ema_decay=0.9, **TRAINING_NODES[name]), wanted.stage
     given = {"data": data, "labels": labels}
-    if "student" in node(name).inputs:
-        given["student"] = stages.train(stage_config(iterations=1), {"data": data})
-    inputs = {key: given[key] for key in node(name).inputs}
+    for earlier in {"student", "teacher"} & wanted.inputs.keys():
+        given[earlier] = stages.train(stage_config(iterations=1), {"data": data})
+    inputs = {key: given[key] for key in wanted.inputs}
     with pytest.raises(Interrupted):
         stages.train(config, inputs, stage, run=StopsAt(3))
     assert find(stages.store, stage, stage_fingerprint(stage, config, inputs)) is None
@@ -202,7 +143,7 @@ def test_an_interrupted_stage_ends_as_if_it_had_not_been(name, stages, data, lab
 
 
 def test_every_training_node_is_interrupted_above():
-    assert TRAINING_NODES.keys() == {item.name for item in NODES if item.stage in TRAINING_STAGES}
+    assert TRAINING_NODES.keys() == {*training_nodes("sskd"), "guided distill"}
 
 
 def test_self_training_starts_from_the_original_weights(stages, data, labels):

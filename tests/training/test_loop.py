@@ -10,16 +10,19 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from engine_fixtures import Rectangles, batch_loader, final_logits, pixels, tiny_model, train_config
+from engine_fixtures import CLASSES, Rectangles, batch_loader, final_logits, pixels, tiny_model, train_config
 
 from sskd_core.config.train import TrainConfig
 from sskd_core.errors import Interrupted, UserError
+from sskd_core.labels.online import OnlineFilter
 from sskd_core.losses.set_criterion import SetCriterion
 from sskd_core.progress import Progress
-from sskd_core.strategies.base import StepTerms
+from sskd_core.strategies.base import StepTerms, Strategy
 from sskd_core.strategies.contrast import ContrastTerm
 from sskd_core.strategies.semi_supervised import SemiSupervised
 from sskd_core.strategies.supervised import Supervised
+from sskd_core.strategies.teacher import OnlineTeacher
+from sskd_core.strategies.teacher_student import TeachersLabels, TeacherStudent
 from sskd_core.tracking.run import NullRun
 from sskd_core.training.checkpoint import CheckpointStore, pack
 from sskd_core.training.loop import Outcome, Trainer
@@ -30,10 +33,10 @@ class MachineGone(Exception):
 
 
 @dataclass
-class Hooked:
+class Hooked(Strategy):
     """A strategy that calls `before` with the number of each step."""
 
-    inner: Supervised | SemiSupervised
+    inner: Strategy
     before: Callable[[int], None] = lambda step: None
     steps: list[int] = field(default_factory=list)
     closed: int = 0
@@ -42,10 +45,17 @@ class Hooked:
     def extra(self):
         return self.inner.extra
 
-    def step(self, model, step):
+    @property
+    def memory(self):
+        return self.inner.memory
+
+    def parts(self, model, step):
         self.before(step)
         self.steps.append(step)
-        return self.inner.step(model, step)
+        return self.inner.parts(model, step)
+
+    def validated(self, step, score, validate):
+        self.inner.validated(step, score, validate)
 
     def close(self):
         self.closed += 1
@@ -80,6 +90,24 @@ def semi_supervised(config: TrainConfig) -> SemiSupervised:
 def contrastive(config: TrainConfig) -> Supervised:
     term = ContrastTerm(tiny_model(), config.contrast, config.lambda_pxl, config.iterations, seed=0)
     return Supervised(batch_loader(config), SetCriterion(config.criterion), term)
+
+
+def teacher_student(config: TrainConfig) -> TeacherStudent:
+    assert config.teaching is not None
+    teacher = OnlineTeacher(tiny_model(seed=1), config.teaching, 100)
+    labeller = TeachersLabels(teacher, OnlineFilter(config.teaching.filter, CLASSES))
+    unlabeled = batch_loader(config, Rectangles(4), stream="unlabeled")
+    criterion = SetCriterion(config.criterion)
+    return TeacherStudent(batch_loader(config), unlabeled, criterion, config.teaching, labeller, teacher, 0)
+
+
+def teaching_run(**teaching) -> TrainConfig:
+    """Return a run of six steps whose teacher labels from the first one on."""
+    loose = {"class_threshold": 0.0, "soft_area": 0.0}
+    settings = {"burn_in": 3, "decay": 0.5, "filter": loose, **teaching}
+    return train_config(
+        strategy="teacher_student", unlabeled_batch=2, checkpoint_seconds=0.0, val_every=1, teaching=settings
+    )
 
 
 @pytest.fixture
@@ -141,6 +169,7 @@ SETTINGS = {
         ),
         "strategy": semi_supervised,
     },
+    "teacher and student": {"config": teaching_run(), "strategy": teacher_student},
     "with a projector beside the network": {
         "config": train_config(checkpoint_seconds=0.0, lambda_pxl=0.1, ema_decay=0.8),
         "strategy": contrastive,
@@ -157,6 +186,60 @@ def test_a_run_that_died_ends_like_one_that_did_not(setting, make_trainer):
     resumed = make_trainer(**setting)
     assert everything(resumed, resumed.fit()) == expected
     assert resumed.hooked.steps == [4, 5]
+
+
+@pytest.mark.parametrize("died_at", [2, 3, 4], ids=["before the switch", "at it", "after it"])
+@pytest.mark.parametrize("burn_in", [3, "auto"])
+def test_going_on_across_the_switch_neither_repeats_nor_skips_the_copy(burn_in, died_at, make_trainer, monkeypatch):
+    """A copy that came once too often would throw away the averages after it; one too few, the switch itself."""
+    scores = {"student": 0.0}
+
+    def validate(model):
+        # The student overtakes its teacher in the third validation: the switch comes at iteration 3 either way.
+        return 1.0 if model is teachers[-1].network else float(scores["student"])
+
+    teachers = []
+
+    def strategy(config):
+        made = teacher_student(config)
+        teachers.append(made.memory)
+        write = made.memory.write
+
+        def writing(student, step):
+            scores["student"] = 0.0 if step < 2 else 2.0
+            before = made.memory.network.class_head.weight.clone()
+            write(student, step)
+            now = made.memory.network.class_head.weight
+            if not torch.equal(before, now):
+                written.append((step, bool(torch.equal(now, student.class_head.weight))))
+
+        monkeypatch.setattr(made.memory, "write", writing)
+        return made
+
+    setting = {"config": teaching_run(burn_in=burn_in), "strategy": strategy, "validate": validate}
+    written: list[tuple[int, bool]] = []
+    whole = make_trainer(place="whole", **setting)
+    expected = everything(whole, whole.fit())
+    assert written == [(3, True), (4, False), (5, False)]
+    written.clear()
+    with pytest.raises(MachineGone):
+        make_trainer(before=raise_at(died_at), **setting).fit()
+    resumed = make_trainer(**setting)
+    assert everything(resumed, resumed.fit()) == expected
+    assert written == [(3, True), (4, False), (5, False)]
+
+
+def test_the_best_weights_score_what_was_recorded(make_trainer):
+    """They are those that were validated, not those of a later iteration."""
+    scores = []
+
+    def validate(model):
+        scores.append(weights_score(model))
+        return scores[-1]
+
+    outcome = make_trainer(teaching_run(), strategy=teacher_student, validate=validate).fit()
+    assert outcome.val_score == max(scores) == weights_score(outcome.model)
+    assert outcome.state.best_step == 1 + scores.index(max(scores))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -255,9 +338,9 @@ def test_the_average_is_delivered_and_follows_its_formula(make_trainer):
     config = train_config(iterations=3, ema_decay=0.75, select="last")
     snapshots = []
     trainer = make_trainer(config)
-    step = trainer._strategy.step
-    trainer._strategy.step = lambda model, number: (
-        snapshots.append(model.class_head.weight.clone()) or step(model, number)
+    parts = trainer._strategy.parts
+    trainer._strategy.parts = lambda model, number: (
+        snapshots.append(model.class_head.weight.clone()) or parts(model, number)
     )
     outcome = trainer.fit()
     weights = [*snapshots[1:], trainer._model.class_head.weight]
@@ -274,7 +357,7 @@ def test_a_loss_that_is_not_finite_names_its_terms(make_trainer):
         return StepTerms({"sup_mask": value * float("nan"), "sup_class": value * 0 + 1.5})
 
     trainer = make_trainer()
-    trainer.hooked.step = explode
+    trainer.hooked.parts = lambda model, step: [lambda: explode(model, step)]
     before = trainer._model.class_head.weight.clone()
     with pytest.raises(UserError, match=r"not finite at iteration 0 \(sup_mask=nan, sup_class=1.5\); lower") as caught:
         trainer.fit()

@@ -27,6 +27,7 @@ from sskd_core.models.build import construct
 from sskd_core.models.protocol import QueryOutput, SegmentationModel
 from sskd_core.progress import Progress
 from sskd_core.storage.store import ObjectStore
+from sskd_core.strategies.base import Strategy
 from sskd_core.strategies.contrast import ContrastTerm
 from sskd_core.strategies.semi_supervised import SemiSupervised
 from sskd_core.tracking.run import NullRun
@@ -119,7 +120,7 @@ def grounded_losses(parts: tuple[Path, Path], empty_first: bool) -> dict[str, Te
 
 
 @dataclass
-class Stopping:
+class Stopping(Strategy):
     """A strategy that kills its process at a step, or asks one process to stop."""
 
     inner: SemiSupervised

@@ -1,0 +1,58 @@
+"""The guided pipeline is the graph that the configuration declares, and compiles to the YAML under `golden/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.cluster import ClusterConfig
+from pipelines.compile import compile_pipeline
+from sskd_core.config.graph import GUIDED
+from sskd_core.config.parameters import GUIDED_PARAMETERS
+from tests.pipelines.test_sskd import inside, leaves
+
+GOLDEN = Path(__file__).parent / "golden" / "guided.yaml"
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    target = tmp_path_factory.mktemp("compiled") / "guided.yaml"
+    compile_pipeline(target, ClusterConfig(), {}, "guided")
+    return target.read_text(encoding="utf-8")
+
+
+def test_golden(text: str):
+    assert text == GOLDEN.read_text(encoding="utf-8"), "the compiled pipeline changed; if that is wanted: make golden"
+
+
+def test_the_graph_is_that_of_the_nodes(text: str):
+    document = next(yaml.safe_load_all(text))
+    tasks = inside(document, "prepare")
+    by_task = {task: body["taskInfo"]["name"] for task, body in tasks.items()}
+    graph = {
+        name: {
+            key: by_task[source["taskOutputArtifact"]["producerTask"]]
+            for key, source in tasks[task]["inputs"].get("artifacts", {}).items()
+        }
+        for task, name in by_task.items()
+    }
+    assert graph.pop("configure") == {}
+    assert graph == {node.name: dict(node.inputs) for node in GUIDED}
+    assert document["pipelineInfo"]["name"] == "guided"
+    assert set(leaves(document)) == {"configure", "report", *(node.name for node in GUIDED)}
+
+
+def test_the_form_asks_for_what_the_method_has(text: str):
+    form = next(yaml.safe_load_all(text))["root"]["inputDefinitions"]["parameters"]
+    assert set(form) == {item.name for item in GUIDED_PARAMETERS}
+    assert {"burn_in", "lambda_u", "class_threshold"} <= form.keys()
+    assert not {"student_encoder", "refine_iterations", "method"} & form.keys()
+    assert form["experiment"]["defaultValue"] == "{preset: demo_guided, data: {}}"
+
+
+def test_configure_knows_the_method_and_gets_no_field_of_another(text: str):
+    given = inside(next(yaml.safe_load_all(text)), "prepare")["configure"]["inputs"]["parameters"]
+    assert given["method"]["runtimeValue"]["constant"] == "guided"
+    assert set(given) == {"method", "run_id", "secrets", *(item.name for item in GUIDED_PARAMETERS)}
