@@ -93,6 +93,14 @@ def test_processes_side_by_side_share_the_cores(experiment, monkeypatch, node, w
     assert entry._threads(job) == expected
 
 
+def test_the_processes_of_one_training_divide_its_threads(experiment, monkeypatch):
+    node = find_node("distill", experiment.method)
+    job = SimpleNamespace(experiment=experiment.model_copy(update={"threads": 6}), worker=None, node=node)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    threads = [entry._threads(SimpleNamespace(**vars(job), is_shared=shared)) for shared in (True, False)]
+    assert threads == [3, 6]
+
+
 def test_a_node_done_before_imports_nothing_heavy(experiment: ExperimentConfig, tmp_path: Path):
     run_node(experiment, "prepare", {})
     saved = tmp_path / "experiment.json"
