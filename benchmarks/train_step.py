@@ -99,13 +99,18 @@ class Unlabelled(SceneExamples):
         return Example(example.image, [], example.masks[:0])
 
 
-def make_trainer(model: ModelConfig, batch: int, folder: Path) -> Trainer:
+def make_trainer(model: ModelConfig, criterion: SetCriterionConfig, batch: int, folder: Path) -> Trainer:
     """Return the engine with a teacher and a student of a model, past the burn-in."""
     device = default_device()
     student = build_model(model, list(CLASSES), None, seed=0).to(device)
     teaching = TeachingConfig(recipe="no_burn_in_keep", filter={"class_threshold": 0.3, "soft_area": 2})
     train = TrainConfig(
-        strategy="teacher_student", iterations=10_000, labeled_batch=batch, unlabeled_batch=batch, teaching=teaching
+        strategy="teacher_student",
+        iterations=10_000,
+        labeled_batch=batch,
+        unlabeled_batch=batch,
+        teaching=teaching,
+        criterion=criterion,
     )
     loaders = [
         BatchLoader(kind(0, "target", "benchmark", 16), batch, model.input, train.augment, 0, kind.__name__)
@@ -118,12 +123,12 @@ def make_trainer(model: ModelConfig, batch: int, folder: Path) -> Trainer:
     return Trainer(student, strategy, train, 0, lambda _: 0.0, nowhere, Progress("step", folder), NullRun())
 
 
-def measure_step(model: ModelConfig, batch: int, steps: int) -> dict[str, Any]:
+def measure_step(model: ModelConfig, criterion: SetCriterionConfig, batch: int, steps: int) -> dict[str, Any]:
     """Return seconds and shares of each part of a step, images a second and peak memory."""
     device = default_device()
     clock = Clock(device)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(model, batch, Path(folder))
+        trainer = make_trainer(model, criterion, batch, Path(folder))
         trainer._step()  # the first one renders, allocates and compiles
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -239,12 +244,16 @@ def _shared_points(config: SetCriterionConfig) -> Iterator[None]:
         yield
 
 
-def _model(arguments: argparse.Namespace) -> ModelConfig:
+def _setting(arguments: argparse.Namespace) -> tuple[ModelConfig, SetCriterionConfig]:
+    """Return the model and its loss: of the papers, or of the demo, whose masks are compared at fewer points."""
     if arguments.backbone:
         height, width = arguments.size
         size = InputConfig(height=height, width=width)
-        return ModelConfig(family="mask2former", arch={"backbone": arguments.backbone}, input=size)
-    return ModelConfig.model_validate(load_preset_values("demo_guided")["teacher"])
+        model = ModelConfig(family="mask2former", arch={"backbone": arguments.backbone}, input=size)
+        return model, SetCriterionConfig()
+    values = load_preset_values("demo_guided")
+    criterion = SetCriterionConfig.model_validate(values["stages"]["distill"]["criterion"])
+    return ModelConfig.model_validate(values["teacher"]), criterion
 
 
 def main() -> None:
@@ -263,9 +272,9 @@ def main() -> None:
     if arguments.criterion:
         setting, found = "criterion", measure_criterion(arguments.steps)
     else:
-        model = _model(arguments)
+        model, criterion = _setting(arguments)
         setting = f"{arguments.backbone or 'demo'} {model.input.height}x{model.input.width} batch {arguments.batch}"
-        found = measure_step(model, arguments.batch, arguments.steps)
+        found = measure_step(model, criterion, arguments.batch, arguments.steps)
     kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     kept.setdefault(name, {})[setting] = {**found, "steps": arguments.steps, "versions": versions}
