@@ -32,13 +32,14 @@ from sskd_core.data.loader import BatchLoader
 from sskd_core.data.scenes import CLASSES
 from sskd_core.distributed import group
 from sskd_core.distributed.launch import started_by_torchrun
-from sskd_core.labels.store import label_shards
+from sskd_core.labels.schema import encode_shard
+from sskd_core.labels.store import load_labels
 from sskd_core.losses.set_criterion import SetCriterion
 from sskd_core.models.build import construct
 from sskd_core.models.trained import default_device
 from sskd_core.services.embedded import embedded
 from sskd_core.stages.entry import run_node
-from sskd_core.storage.digest import digest_json
+from sskd_core.storage.digest import digest_bytes
 from sskd_core.storage.manifest import Manifest
 from sskd_core.storage.store import ObjectStore
 from sskd_core.strategies.supervised import Supervised
@@ -100,10 +101,9 @@ def in_processes(count: int, arguments: argparse.Namespace) -> float:
     return float(json.loads(answer.splitlines()[-1])["rate"])
 
 
-def label_row(experiment: ExperimentConfig, inputs: dict[str, Manifest], workers: int) -> dict[str, Any]:
+def label_row(experiment: ExperimentConfig, inputs: dict[str, Manifest], workers: int, threads: int) -> dict[str, Any]:
     """Label everything with so many workers at once; return rates and the digest of all labels."""
     experiment = experiment.model_copy(update={"label_workers": workers})
-    threads = max(1, (os.cpu_count() or 1) // workers)
     uris = {name: item.uri for name, item in inputs.items()}
     task = json.dumps({"experiment": experiment.model_dump(mode="json"), "inputs": uris})
     began = time.monotonic()
@@ -128,12 +128,13 @@ def label_row(experiment: ExperimentConfig, inputs: dict[str, Manifest], workers
         raise SystemExit("a labelling worker failed; its output is above")
     store = ObjectStore(experiment.storage)
     collected = run_node(experiment, "pseudo_label", inputs)
-    shards = label_shards(collected, store)
+    # Without the labeller, which is another one in each row's own part of the store.
+    labels = encode_shard(list(load_labels(collected, store).values()), "scaling.py")
     return {
         "rates": [answer["images"] / answer["seconds"] for answer in answers],
         "labels": collected.metrics["instances"] / wall,
         "images": collected.metrics["images"] / wall,
-        "digest": digest_json([ref.digest for ref in shards]),
+        "digest": digest_bytes(labels),
     }
 
 
@@ -155,6 +156,8 @@ def label_table(arguments: argparse.Namespace) -> str:
     ]
     digests = set()
     prepared = 0.0
+    # The same for every row: another number of threads sums in another order.
+    threads = max(1, (os.cpu_count() or 1) // max(arguments.workers))
     with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as storage:
         for workers in arguments.workers:
             own = storage.model_copy(update={"root": f"{storage.root}/{workers}"})
@@ -162,7 +165,7 @@ def label_table(arguments: argparse.Namespace) -> str:
             data = run_node(experiment, "prepare", {})
             prepared = max(prepared, arguments.images / data.facts["seconds"])
             inputs = {"data": data, "teacher": run_node(experiment, "adapt_teacher", {"data": data})}
-            row = label_row(experiment, inputs, workers)
+            row = label_row(experiment, inputs, workers, threads)
             digests.add(row["digest"])
             rates = " + ".join(f"{rate:.3g}" for rate in row["rates"])
             short = row["digest"].removeprefix("sha256:")[:12]
