@@ -7,15 +7,16 @@ It knows `TrainJob` alone and reads it as strictly as the resource's own schema 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from kubernetes import client as kubernetes
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tests.loopback import serving
 
 _PATH = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team/trainjobs"
 Quantity = Annotated[str, Field(pattern=r"^[0-9.]+(m|Ki|Mi|Gi|Ti|K|M|G|T)?$")]
@@ -170,15 +171,8 @@ def kube_server() -> Iterator[KubeServer]:
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        state.host = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield state
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as state.host:
+        yield state
 
 
 def client_of(server: KubeServer) -> kubernetes.ApiClient:

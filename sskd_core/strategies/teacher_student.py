@@ -21,6 +21,7 @@ from sskd_core.labels.online import OnlineFilter
 from sskd_core.losses.set_criterion import SetCriterion, Target
 from sskd_core.models.protocol import SegmentationModel
 from sskd_core.strategies.base import Part, StepTerms, Strategy, Validate, targets_of, total
+from sskd_core.strategies.contrast import places_of
 from sskd_core.strategies.teacher import OnlineTeacher
 
 
@@ -174,5 +175,5 @@ class TeacherStudent(Strategy):
         if config.view == "same":
             return pixels
         erase = config.view == "cutout"
-        places = range(batch.first, batch.first + len(batch.content))
+        places = places_of(batch)
         return strong_views(pixels, batch.content, model.input, config.strong_view, self._seed, step, places, erase)

@@ -11,7 +11,7 @@ from pipelines.cluster import ClusterConfig
 from pipelines.compile import compile_pipeline
 from sskd_core.config.graph import GUIDED
 from sskd_core.config.parameters import GUIDED_PARAMETERS
-from tests.pipelines.test_sskd import inside, leaves
+from tests.pipelines.test_sskd import graph_of, inside, leaves
 
 GOLDEN = Path(__file__).parent / "golden" / "guided.yaml"
 
@@ -29,15 +29,7 @@ def test_golden(text: str):
 
 def test_the_graph_is_that_of_the_nodes(text: str):
     document = next(yaml.safe_load_all(text))
-    tasks = inside(document, "prepare")
-    by_task = {task: body["taskInfo"]["name"] for task, body in tasks.items()}
-    graph = {
-        name: {
-            key: by_task[source["taskOutputArtifact"]["producerTask"]]
-            for key, source in tasks[task]["inputs"].get("artifacts", {}).items()
-        }
-        for task, name in by_task.items()
-    }
+    graph = graph_of(document)
     assert graph.pop("configure") == {}
     assert graph == {node.name: dict(node.inputs) for node in GUIDED}
     assert document["pipelineInfo"]["name"] == "guided"

@@ -73,6 +73,19 @@ def leaves(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+def graph_of(document: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Return task name -> input -> name of the task that makes it."""
+    tasks = inside(document, "prepare")
+    by_task = {task: body["taskInfo"]["name"].removesuffix(" round") for task, body in tasks.items()}
+    return {
+        name: {
+            key: by_task[source["taskOutputArtifact"]["producerTask"]]
+            for key, source in tasks[task]["inputs"].get("artifacts", {}).items()
+        }
+        for task, name in by_task.items()
+    }
+
+
 def inside(document: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the tasks of the graph that holds a place."""
     return next(
@@ -85,15 +98,7 @@ def test_golden(text: str):
 
 
 def test_the_graph_is_that_of_the_nodes(text: str):
-    tasks = inside(next(yaml.safe_load_all(text)), "prepare")
-    by_task = {task: body["taskInfo"]["name"].removesuffix(" round") for task, body in tasks.items()}
-    graph = {
-        name: {
-            key: by_task[source["taskOutputArtifact"]["producerTask"]]
-            for key, source in tasks[task]["inputs"].get("artifacts", {}).items()
-        }
-        for task, name in by_task.items()
-    }
+    graph = graph_of(next(yaml.safe_load_all(text)))
     assert graph.pop("configure") == {}
     assert graph == {node.name: dict(node.inputs) for node in SSKD}
 
