@@ -7,6 +7,7 @@ B images, n instances of an image, Q queries, T tokens, H x W input.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from transformers.loss.loss_grounding_dino import sigmoid_focal_loss
 
 from sskd_core.distributed import group
 from sskd_core.losses.boxes import boxes_of_masks, without_empty
-from sskd_core.losses.points import point_mask_losses
+from sskd_core.losses.points import point_mask_losses, sample_at
 from sskd_core.losses.set_criterion import SetCriterion, Target
 from sskd_core.models.grounded_sam import GroundedOutput
 from sskd_core.models.grounding_detector import PromptOutput
@@ -73,7 +74,7 @@ class GroundingCriterion(SetCriterion):
         if compared == 0:
             zero = sum(parameter.sum() for parameter in output.model.segmenter.mask_decoder.parameters()) * 0.0
             return {"mask": zero, "dice": zero, "iou": zero}
-        entropy, dice = point_mask_losses(masks, wanted, self.config)
+        entropy, dice = point_mask_losses(masks, partial(sample_at, wanted), self.config)
         error = (predicted - mask_iou(masks.detach(), wanted)).abs()
         return {
             "mask": self.config.mask_weight * entropy.sum() / compared,

@@ -5,6 +5,8 @@ Coordinates are (x, y) in [0, 1] over the whole input, so logits and targets may
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -26,7 +28,7 @@ def sample_at(maps: Tensor, points: Tensor) -> Tensor:
     Returns:
         [N, P]; outside the map is 0.
     """
-    grid = 2.0 * points.expand(maps.shape[0], -1, -1).unsqueeze(2) - 1.0
+    grid = (2.0 * points).sub_(1.0).expand(maps.shape[0], -1, -1).unsqueeze(2)
     return functional.grid_sample(maps.unsqueeze(1), grid, mode="bilinear", align_corners=False)[:, 0, :, 0]
 
 
@@ -44,9 +46,8 @@ def uncertain_points(logits: Tensor, count: int, oversample_ratio: float, import
     """
     own = group.share(logits.shape[0])
     candidates = _random_points(own, int(count * oversample_ratio), logits.device)
-    uncertainty = -sample_at(logits, candidates).abs()
     chosen = int(importance_ratio * count)
-    best = uncertainty.topk(chosen, dim=1).indices
+    best = sample_at(logits, candidates).abs_().topk(chosen, dim=1, largest=False, sorted=False).indices
     picked = candidates.gather(1, best.unsqueeze(-1).expand(-1, -1, 2))
     return torch.cat([picked, _random_points(own, count - chosen, logits.device)], dim=1)
 
@@ -56,6 +57,8 @@ def _random_points(own: group.Share, count: int, device: torch.device) -> Tensor
 
     So a mask gets the same points whichever process it is in, and the generators stay in step.
     """
+    if own.count == own.total:
+        return torch.rand(own.total, count, 2, device=device)
     kept = []
     for start in range(0, own.total, _BLOCK):
         block = torch.rand(min(_BLOCK, own.total - start), count, 2, device=device)
@@ -63,12 +66,14 @@ def _random_points(own: group.Share, count: int, device: torch.device) -> Tensor
     return torch.cat(kept) if kept else torch.zeros(0, count, 2, device=device)
 
 
-def point_mask_losses(predicted: Tensor, truth: Tensor, config: SetCriterionConfig) -> tuple[Tensor, Tensor]:
+def point_mask_losses(
+    predicted: Tensor, truth: Callable[[Tensor], Tensor], config: SetCriterionConfig
+) -> tuple[Tensor, Tensor]:
     """Compare masks at points.
 
     Args:
         predicted: [M, h, w] mask logits.
-        truth: [M, H, W], 0 or 1, over the same region.
+        truth: reads what is wanted of each mask, 0 to 1, at its points [M, P, 2]; returns [M, P].
         config: how many points, and how they are drawn.
 
     Returns:
@@ -76,7 +81,7 @@ def point_mask_losses(predicted: Tensor, truth: Tensor, config: SetCriterionConf
     """
     with torch.no_grad():
         points = uncertain_points(predicted, config.num_points, config.oversample_ratio, config.importance_ratio)
-        wanted = sample_at(truth, points)
+        wanted = truth(points)
     found = sample_at(predicted, points)
     entropy = functional.binary_cross_entropy_with_logits(found, wanted, reduction="none").mean(1)
     probability = found.sigmoid()

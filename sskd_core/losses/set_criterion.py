@@ -14,6 +14,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from sskd_core.config.train import SetCriterionConfig
 from sskd_core.distributed import group
@@ -70,10 +71,9 @@ class SetCriterion:
             processes they are its share: the batch is that of all processes, and their sum is the loss.
         """
         logits = torch.stack(output.class_logits).float()
-        masks = torch.stack(output.mask_logits).float()
-        matches = self._match(logits.detach(), masks.detach(), targets)
+        matches = self._match(logits.detach(), [masks.detach() for masks in output.mask_logits], targets)
         labels = torch.cat([target.labels for target in targets])
-        mask_loss, dice_loss = self._mask_terms(masks, targets, matches)
+        mask_loss, dice_loss = self._mask_terms(output.mask_logits, targets, matches)
         return {
             "class": self.config.class_weight * self._class_term(logits, labels, matches),
             "mask": self.config.mask_weight * mask_loss,
@@ -81,23 +81,20 @@ class SetCriterion:
         }
 
     @torch.no_grad()
-    def _match(self, logits: Tensor, masks: Tensor, targets: list[Target]) -> _Matches:
-        depths = logits.shape[0]
-        points = torch.rand(1, self.config.num_points, 2, device=masks.device)
+    def _match(self, logits: Tensor, masks: list[Tensor], targets: list[Target]) -> _Matches:
+        points = torch.rand(1, self.config.num_points, 2, device=logits.device)
+        counts = [len(target.labels) for target in targets]
         rows: list[tuple[int, int, np.ndarray, np.ndarray]] = []
-        offset = 0
-        for image, target in enumerate(targets):
-            count = len(target.labels)
-            if count:
-                cost = self._cost(logits[:, image], masks[:, image], target, points).cpu().numpy()
-                for depth in range(depths):
-                    query, instance = linear_sum_assignment(cost[depth])
+        if any(counts):
+            # The solver runs on the host: all costs go there at once.
+            cost = self._cost(logits, masks, targets, points).cpu().numpy()
+            for image, (count, offset) in enumerate(zip(counts, np.cumsum([0, *counts]), strict=False)):
+                for depth in range(len(masks) if count else 0):
+                    query, instance = linear_sum_assignment(cost[depth, image, :, :count])
                     rows.append((depth, image, query, instance + offset))
-            offset += count
-        device = masks.device
 
         def column(parts: list[np.ndarray]) -> Tensor:
-            return torch.from_numpy(np.concatenate(parts) if parts else np.zeros(0, np.int64)).to(device)
+            return torch.from_numpy(np.concatenate(parts) if parts else np.zeros(0, np.int64)).to(logits.device)
 
         return _Matches(
             depth=column([np.full(len(query), depth) for depth, _, query, _ in rows]),
@@ -106,25 +103,28 @@ class SetCriterion:
             instance=column([instance for _, _, _, instance in rows]),
         )
 
-    def _cost(self, logits: Tensor, masks: Tensor, target: Target, points: Tensor) -> Tensor:
-        """Return the matching cost of one image at all depths, [L, Q, n]."""
-        depths, queries = logits.shape[:2]
-        sampled = sample_at(masks.flatten(0, 1), points).view(depths, queries, -1)
-        truth = sample_at(target.masks, points)
-        class_cost = -logits.softmax(-1)[..., target.labels]
-        positive = functional.binary_cross_entropy_with_logits(sampled, torch.ones_like(sampled), reduction="none")
-        negative = functional.binary_cross_entropy_with_logits(sampled, torch.zeros_like(sampled), reduction="none")
-        mask_cost = (positive @ truth.T + negative @ (1.0 - truth).T) / truth.shape[1]
-        probability = sampled.sigmoid()
-        overlap = 2.0 * probability @ truth.T
-        dice_cost = 1.0 - (overlap + 1.0) / (probability.sum(-1, keepdim=True) + truth.sum(-1) + 1.0)
-        total: Tensor = (
-            self.config.class_weight * class_cost
-            + self.config.mask_weight * mask_cost
-            + self.config.dice_weight * dice_cost
-        )
+    def _cost(self, logits: Tensor, masks: list[Tensor], targets: list[Target], points: Tensor) -> Tensor:
+        """Return the matching cost, [L, B, Q, N] for the N instances of the image that has most; others are padded."""
+        images, queries = logits.shape[1:3]
+        labels = pad_sequence([target.labels for target in targets], batch_first=True)
+        truth = sample_at(torch.cat([target.masks for target in targets]), points)
+        truth = pad_sequence(truth.split([len(target.labels) for target in targets]), batch_first=True)
+        inside, area = truth.mT, truth.sum(-1)[:, None]
+        class_cost = -logits.softmax(-1).gather(-1, labels[:, None].expand(len(masks), -1, queries, -1))
+        costs = []
+        for depth, drawn in enumerate(masks):
+            sampled = sample_at(drawn.flatten(0, 1).float(), points).view(images, queries, -1)
+            # Binary cross entropy of a logit x and a truth t is softplus(x) - x t.
+            entropy = functional.softplus(sampled).sum(-1, keepdim=True) - sampled @ inside
+            probability = sampled.sigmoid()
+            dice = 1.0 - (2.0 * probability @ inside + 1.0) / (probability.sum(-1, keepdim=True) + area + 1.0)
+            costs.append(
+                self.config.class_weight * class_cost[depth]
+                + self.config.mask_weight / points.shape[1] * entropy
+                + self.config.dice_weight * dice
+            )
         # An exploding network must fail with its loss, not inside the solver.
-        return total.nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6)
+        return torch.stack(costs).nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6)
 
     def _class_term(self, logits: Tensor, labels: Tensor, matches: _Matches) -> Tensor:
         """Cross entropy over all queries, unmatched ones to "no object" at reduced weight, summed over depths."""
@@ -138,18 +138,35 @@ class SetCriterion:
         scale = group.total(weights[wanted].flatten(1).sum(1)).clamp_min(torch.finfo(weights.dtype).tiny)
         return (losses.view(logits.shape[0], -1).sum(1) / scale).sum()
 
-    def _mask_terms(self, masks: Tensor, targets: list[Target], matches: _Matches) -> tuple[Tensor, Tensor]:
+    def _mask_terms(self, masks: list[Tensor], targets: list[Target], matches: _Matches) -> tuple[Tensor, Tensor]:
         """Point-sampled binary cross entropy and dice, summed over pairs, divided by the instances of the batch."""
         instances = group.share(sum(len(target.labels) for target in targets)).total
         matches = _mask_teachers(matches, targets)
         # Of all processes: the points of their masks are drawn together.
         if group.share(len(matches.instance)).total == 0:
-            zero = masks.sum() * 0.0
+            zero = torch.stack([item.sum() for item in masks]).sum() * 0.0
             return zero, zero
-        predicted = masks[matches.depth, matches.image, matches.query]
         truth = torch.cat([target.masks for target in targets])
-        entropy, dice = point_mask_losses(predicted, truth[matches.instance], self.config)
+
+        def read(points: Tensor) -> Tensor:
+            # A depth matches an instance once at most, so its points have a place; no mask is read from a copy.
+            place = matches.instance * len(masks) + matches.depth
+            wanted = points.new_zeros(len(truth) * len(masks), *points.shape[1:])
+            wanted[place] = points
+            found = sample_at(truth, wanted.view(len(truth), len(masks) * points.shape[1], 2))
+            return found.view(wanted.shape[:2])[place]
+
+        entropy, dice = point_mask_losses(_matched_masks(masks, matches), read, self.config)
         return entropy.sum() / instances, dice.sum() / instances
+
+
+def _matched_masks(masks: list[Tensor], matches: _Matches) -> Tensor:
+    """Return the mask logits of the matched queries, [M, h, w]."""
+    order = matches.depth.argsort(stable=True)
+    rows = (matches.image * masks[0].shape[1] + matches.query)[order]
+    sizes = matches.depth.bincount(minlength=len(masks)).tolist()
+    parts = [item.flatten(0, 1).index_select(0, row) for item, row in zip(masks, rows.split(sizes), strict=True)]
+    return torch.cat(parts).float().index_select(0, order.argsort())
 
 
 def _mask_teachers(matches: _Matches, targets: list[Target]) -> _Matches:
