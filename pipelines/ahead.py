@@ -11,27 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.config.graph import BASELINE
 from sskd_core.stages.entry import find_result, run_node
 from sskd_core.storage.manifest import Manifest
 
-BRANCH = "train_supervised"
 _POLL_SECONDS = 0.5
 
 
-def has_branch(experiment: ExperimentConfig) -> bool:
-    """Return whether the method has the branch, and the experiment lets stages run side by side."""
-    return experiment.side_by_side > 1 and any(item.name == BRANCH for item in experiment.nodes)
-
-
 @contextmanager
-def branch_beside(experiment: ExperimentConfig, folder: Path) -> Iterator[None]:
-    """Run the branch in a process of its own if the experiment lets stages run side by side.
+def baseline_beside(experiment: ExperimentConfig, folder: Path) -> Iterator[None]:
+    """Run the baseline in a process of its own if the experiment lets stages run side by side.
 
     Args:
         experiment: as the pipeline runs it.
         folder: for the experiment's file.
     """
-    if not has_branch(experiment):
+    if not experiment.trains_baseline_beside:
         yield
         return
     file = folder / "experiment.json"
@@ -45,10 +40,10 @@ def branch_beside(experiment: ExperimentConfig, folder: Path) -> Iterator[None]:
             process.terminate()
 
 
-def run_branch(experiment: ExperimentConfig) -> Manifest:
-    """Run the branch's node as soon as the pipeline has committed what it needs."""
-    inputs = {name: _wait_for(experiment, source) for name, source in experiment.node(BRANCH).inputs.items()}
-    return run_node(experiment, BRANCH, inputs)
+def run_baseline(experiment: ExperimentConfig) -> Manifest:
+    """Run the baseline's node as soon as the pipeline has committed what it needs."""
+    inputs = {name: _wait_for(experiment, source) for name, source in experiment.node(BASELINE).inputs.items()}
+    return run_node(experiment, BASELINE, inputs)
 
 
 def _wait_for(experiment: ExperimentConfig, source: str) -> Manifest:

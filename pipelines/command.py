@@ -111,11 +111,11 @@ def _compile(options: argparse.Namespace) -> None:
 
 
 def _ahead(options: argparse.Namespace) -> None:
-    from pipelines.ahead import run_branch
+    from pipelines.ahead import run_baseline
     from sskd_core.stages.component import exit_codes
 
     with exit_codes():
-        run_branch(_experiment(options.experiment))
+        run_baseline(_experiment(options.experiment))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -16,11 +16,12 @@ from typing import Any
 
 from kfp import local
 
-from pipelines.ahead import BRANCH, branch_beside, has_branch
+from pipelines.ahead import baseline_beside
 from pipelines.cluster import ClusterConfig
 from pipelines.methods import BUILDERS
 from sskd_core.config.assemble import fill_in
 from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.config.graph import BASELINE
 from sskd_core.stages.component import EXIT_INTERRUPTED, STOP_VARIABLE
 from sskd_core.stages.entry import SHARED_VARIABLE
 
@@ -45,9 +46,9 @@ def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> None:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True)
     pipeline = BUILDERS[experiment.method](ClusterConfig())
     _stop_at_first_failure(pipeline.pipeline_spec)
-    if has_branch(experiment):
-        _ask_last_for(BRANCH, pipeline.pipeline_spec)
-    with branch_beside(experiment, pipeline_root):
+    if experiment.trains_baseline_beside:
+        _ask_last_for(BASELINE, pipeline.pipeline_spec)
+    with baseline_beside(experiment, pipeline_root):
         pipeline(**fill_in(experiment))
 
 

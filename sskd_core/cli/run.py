@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sskd_core.storage.store import ObjectStore
 
 DEMO = "demo"
+_SETTINGS = ("side_by_side=2",)
+"""Of the demo alone, which is for CPU cores: on one GPU two trainings would only be in each other's way."""
 
 
 def run(
@@ -40,7 +42,8 @@ def demo(
     """Run the whole job on rendered scenes: nothing to prepare, minutes on two CPU cores."""
     from sskd_core.config.loading import load_experiment
 
-    _run(load_experiment(_demo_preset(preset), with_seed(overrides, seed)), state_dir.absolute(), as_json, demo=True)
+    settings = [*_SETTINGS, *with_seed(overrides, seed)]
+    _run(load_experiment(_demo_preset(preset), settings), state_dir.absolute(), as_json, demo=True)
 
 
 def _run(experiment: ExperimentConfig, state_dir: Path, as_json: bool, demo: bool) -> None:

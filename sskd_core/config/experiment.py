@@ -10,7 +10,7 @@ from sskd_core.config.base import Runtime, StrictModel
 from sskd_core.config.data import DataConfig, PrepareConfig
 from sskd_core.config.finish import EvaluateConfig, ExportConfig, RegisterConfig
 from sskd_core.config.gate import GateConfig
-from sskd_core.config.graph import GRAPHS, Method, Node, node, training_nodes
+from sskd_core.config.graph import BASELINE, GRAPHS, Method, Node, node, training_nodes
 from sskd_core.config.label import PseudoLabelConfig, PseudoLabelStageConfig
 from sskd_core.config.model import REGION_FAMILIES, ModelConfig
 from sskd_core.config.retrain import RetrainConfig, TakeOver
@@ -103,6 +103,11 @@ class ExperimentConfig(StrictModel):
                     "stages.distill: method 'guided' stores no labels; run method 'sskd' for labels: shards"
                 )
         return self
+
+    @property
+    def trains_baseline_beside(self) -> bool:
+        """Whether, where one machine runs all, the supervised student trains beside the chain."""
+        return self.side_by_side > 1 and any(item.name == BASELINE for item in self.nodes)
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -12,6 +12,8 @@ from typing import Literal
 from sskd_core.errors import ConfigError
 
 Method = Literal["sskd", "guided"]
+BASELINE = "train_supervised"
+"""The student that learns from annotations alone; it needs nothing but the data."""
 
 
 @dataclass(frozen=True)

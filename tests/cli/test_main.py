@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from sskd_core.cli import main
+from sskd_core.cli import main, run
 from sskd_core.cli.main import app
 from sskd_core.errors import DataError, Interrupted
 
@@ -210,3 +210,13 @@ def test_compile_into_a_place_that_is_no_folder_is_one_line(sskd: Callable, tmp_
     answer = sskd("compile", "-o", str(tmp_path / "file" / "sskd.yaml"))
     assert answer.code == 2
     assert len(answer.err.splitlines()) == 1
+
+
+def test_two_trainings_at_a_time_are_the_demos_own(monkeypatch):
+    started: dict[bool, int] = {}
+    monkeypatch.setattr(run, "_run", lambda experiment, *_, demo: started.update({demo: experiment.side_by_side}))
+    run.run("demo")
+    run.demo()
+    assert started == {False: 1, True: 2}
+    run.demo(overrides=["side_by_side=1"])
+    assert started[True] == 1

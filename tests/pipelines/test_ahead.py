@@ -10,10 +10,11 @@ import pytest
 from kfp.local import graph_utils
 
 from pipelines import local
-from pipelines.ahead import BRANCH, branch_beside, run_branch
+from pipelines.ahead import baseline_beside, run_baseline
 from pipelines.cluster import ClusterConfig
 from pipelines.sskd import build
 from sskd_core.config.experiment import ExperimentConfig
+from sskd_core.config.graph import BASELINE
 from sskd_core.progress import DIRECTORY_VARIABLE
 from sskd_core.stages.entry import find_result, run_node
 from sskd_core.storage.store import ObjectStore
@@ -30,14 +31,14 @@ def test_the_pipeline_s_task_finds_what_the_branch_did(experiment, tmp_path: Pat
     assert find_result(experiment, "prepare", {}) is None
     prepared = run_node(experiment, "prepare", {})
     assert find_result(experiment, "prepare", {}) == prepared
-    ahead = run_branch(experiment)
-    assert ahead == run_node(experiment, BRANCH, {"data": prepared})
+    ahead = run_baseline(experiment)
+    assert ahead == run_node(experiment, BASELINE, {"data": prepared})
 
     def endings(node: str) -> list[str]:
         records = [json.loads(line) for line in (tmp_path / f"{node}.jsonl").read_text().splitlines()]
         return [record["status"] for record in records if record["kind"] == "end"]
 
-    assert endings(BRANCH) == ["done", "cached"]
+    assert endings(BASELINE) == ["done", "cached"]
     assert endings("prepare") == ["done"]  # the branch takes it and says nothing
 
 
@@ -51,25 +52,25 @@ def test_the_branch_waits_for_what_it_needs(experiment, monkeypatch):
 
     monkeypatch.setattr("pipelines.ahead.time.sleep", rest)
     monkeypatch.setattr("pipelines.ahead.run_node", lambda _, name, inputs: (name, inputs))
-    assert run_branch(experiment) == (BRANCH, {"data": find_result(experiment, "prepare", {})})
+    assert run_baseline(experiment) == (BASELINE, {"data": find_result(experiment, "prepare", {})})
     assert len(rests) == 2
 
 
 def test_a_run_that_breaks_off_takes_the_branch_with_it(experiment, tmp_path: Path):
-    with branch_beside(experiment.model_copy(update={"side_by_side": 2}), tmp_path):
+    with baseline_beside(experiment.model_copy(update={"side_by_side": 2}), tmp_path):
         (child,) = [item for item in psutil.Process().children() if "ahead" in item.cmdline()]
     assert not psutil.pid_exists(child.pid)
 
 
 def test_one_training_at_a_time_starts_nothing(experiment, tmp_path: Path):
-    with branch_beside(experiment.model_copy(update={"side_by_side": 1}), tmp_path):
+    with baseline_beside(experiment.model_copy(update={"side_by_side": 1}), tmp_path):
         assert not [item for item in psutil.Process().children() if "ahead" in item.cmdline()]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_runner_asks_for_the_branch_when_the_chain_is_done():
     spec = build(ClusterConfig()).pipeline_spec
-    local._ask_last_for(BRANCH, spec)
+    local._ask_last_for(BASELINE, spec)
     (graph,) = [dag for dag in local._dags(spec) if "train-supervised" in dag.tasks]
     order = graph_utils.topological_sort_tasks(graph.tasks)[::-1]  # kfp takes them from the end
     assert order.index("refine") < order.index("train-supervised") < order.index("evaluate")

@@ -77,6 +77,8 @@ def test_who_waited_for_a_twin_finds_its_result(experiment: ExperimentConfig, re
         ("train_supervised", None, {}, None),
         ("distill", None, {"side_by_side": 2}, 4),
         ("refine", None, {"side_by_side": 2}, None),
+        # The method has no baseline that could train beside it.
+        ("distill", None, {"side_by_side": 2, "method": "guided"}, None),
         ("relabel", 0, {"label_workers": 4, "side_by_side": 2}, 2),
         ("relabel", 0, {"label_workers": 1}, None),
         ("train_supervised", None, {"side_by_side": 2, "threads": 3}, 3),
