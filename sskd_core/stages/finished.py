@@ -6,7 +6,8 @@ A node's place follows from its settings, its inputs and the code, so the graph 
 from __future__ import annotations
 
 from sskd_core.config.experiment import ExperimentConfig
-from sskd_core.stages import contract
+from sskd_core.stages.entry import find_result
+from sskd_core.stages.taken_over import standing_result
 from sskd_core.storage.manifest import Manifest
 from sskd_core.storage.store import ObjectStore
 
@@ -19,14 +20,14 @@ def finished_nodes(experiment: ExperimentConfig, store: ObjectStore) -> dict[str
         store: where it ran.
 
     Returns:
-        By node, in the order of the graph; a node behind one that is missing is missing, too.
+        By node, in the order of the graph. What was taken over from an earlier run is done; of the others, a node
+        behind one that is missing is missing, too.
     """
     done: dict[str, Manifest] = {}
     for node in experiment.nodes:
-        if set(node.inputs.values()) <= done.keys():
-            inputs = {name: done[source] for name, source in node.inputs.items()}
-            identity = contract.stage_fingerprint(node.stage, experiment.stage_config(node.name), inputs)
-            found = contract.find(store, node.stage, identity)
-            if found is not None:
-                done[node.name] = found
+        found = standing_result(experiment, node.name, store)
+        if found is None and set(node.inputs.values()) <= done.keys():
+            found = find_result(experiment, node.name, {name: done[source] for name, source in node.inputs.items()})
+        if found is not None:
+            done[node.name] = found
     return done
