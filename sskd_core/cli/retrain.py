@@ -27,12 +27,17 @@ from sskd_core.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sskd_core.config.data import LabeledSource
     from sskd_core.config.experiment import ExperimentConfig
     from sskd_core.config.tracking import TrackingConfig
     from sskd_core.retraining.plan import Plan
     from sskd_core.retraining.request import RetrainRequest
     from sskd_core.storage.store import ObjectStore
+
+_MAX_SKIPPED = 50
+"""Lines about files that are left out; a folder of photographs may have a side-car file for each."""
 
 Annotations = Annotated[
     list[str] | None,
@@ -119,7 +124,8 @@ class _Job:
     submission: list[str] | None
 
 
-def _once(job: _Job, dry_run: bool) -> None:
+def _once(job: _Job, dry_run: bool) -> int:
+    """Look once, and run if it is worth it; return how many new images were too few for a run."""
     from rich.progress import Progress
 
     from sskd_core.cli.launch import run_pipeline
@@ -135,14 +141,15 @@ def _once(job: _Job, dry_run: bool) -> None:
     minimum = experiment.retrain.min_new_images
     if dry_run or not plan.is_worth(minimum):
         _show(plan, minimum, job.as_json)
-        return
+        return plan.new
     _tell(plan)
     if job.submission is not None:
         _submit(experiment, job.request.base, job.submission, job.as_json)
-        return
+        return 0
     manifest = run_pipeline(experiment, job.state_dir, messages())
     kept = keep_results(manifest, job.store, job.state_dir / "reports" / f"{experiment.name}-seed{experiment.seed}")
     show_results(kept, job.as_json)
+    return 0
 
 
 def _submit(experiment: ExperimentConfig, base: ExperimentConfig | None, words: list[str], as_json: bool) -> None:
@@ -211,10 +218,17 @@ def _tell(plan: Plan) -> None:
     from sskd_core.cli.output import messages
 
     console = messages()
-    for line in plan.unreadable:
-        console.print(f"skipped: {line}", markup=False)
+    _list_skipped(plan, console)
     estimate = duration(plan.seconds)
-    console.print(f"{plan.counts}; going on from version {plan.champion}, about {estimate} by the last run")
+    told = f"{plan.counts}; going on from version {plan.champion}, about {estimate} by the last run"
+    console.print(told, soft_wrap=True)
+
+
+def _list_skipped(plan: Plan, console: Console) -> None:
+    for line in plan.skipped[:_MAX_SKIPPED]:
+        console.print(line, markup=False, soft_wrap=True)
+    if len(plan.skipped) > _MAX_SKIPPED:
+        console.print(f"and {len(plan.skipped) - _MAX_SKIPPED} more; --dry-run --json lists all")
 
 
 def _show(plan: Plan, minimum: int, as_json: bool) -> None:
@@ -227,13 +241,10 @@ def _show(plan: Plan, minimum: int, as_json: bool) -> None:
         print_json(plan.to_dict())
         return
     console = answers()
-    for line in plan.unreadable:
-        console.print(f"unreadable: {line}", markup=False)
-    for line in plan.others:
-        console.print(f"not an image by its name: {line}", markup=False)
+    _list_skipped(plan, console)
     if not plan.is_worth(minimum):
         few = "nothing new" if not plan.new else f"fewer than retrain.min_new_images = {minimum} are new"
-        console.print(f"{few}, so there is nothing to do: {plan.counts}")
+        console.print(f"{few}, so there is nothing to do: {plan.counts}", soft_wrap=True)
         return
     table = Table("stage", "state", "seconds", title=f"Going on from version {plan.champion}: {plan.counts}")
     for step in plan.steps:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sskd_core.config.label import PseudoLabelStageConfig
+from pydantic import ValidationError
+
+from sskd_core.config.label import PseudoLabelConfig, PseudoLabelStageConfig
 from sskd_core.data.records import ImageRecord
 from sskd_core.errors import IntegrityError
 from sskd_core.storage.manifest import Manifest, ObjectRef
@@ -34,13 +36,22 @@ def left_to_label(
         return records
     if earlier.facts.get("labeller") != inputs["teacher"].fingerprint:
         problem = "are of another teacher"
-    elif earlier.config.get("label") != config.label.fingerprint_dict():
+    elif not made_by(earlier, config.label):
         problem = "were made by other rules"
     elif earlier.inputs["data"] != inputs["data"].inputs.get(INPUT):
         problem = "are of a data set that this one does not go on from"
     else:
         return records[int(earlier.metrics["images"]) :]
     raise IntegrityError(f"the labels of {earlier.uri} {problem}, so they do not hold here; label all images anew")
+
+
+def made_by(earlier: Manifest, rules: PseudoLabelConfig) -> bool:
+    """Return whether labels were made by these rules; a rule that came with a later release had its default then."""
+    try:
+        before = PseudoLabelConfig.model_validate(earlier.config.get("label"))
+    except ValidationError:
+        return False
+    return before.fingerprint_dict() == rules.fingerprint_dict()
 
 
 def joined_shards(earlier: Sequence[ObjectRef], new: Sequence[ObjectRef]) -> list[ObjectRef]:

@@ -15,6 +15,7 @@ from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.config.graph import SSKD, Node
 from sskd_core.config.loading import apply_override, complete
 from sskd_core.config.reference import InputRef
+from sskd_core.labels.earlier import made_by
 from sskd_core.retraining.champion import Champion
 from sskd_core.retraining.scan import Scan
 from sskd_core.stages.contract import find
@@ -73,7 +74,13 @@ class Plan:
     @property
     def counts(self) -> str:
         """What was found, in words."""
-        return f"{self.new} new images, {self.known} known, {self.copies} copies, {len(self.unreadable)} unreadable"
+        found = f"{self.new} new images, {self.known} known, {self.copies} copies, {len(self.unreadable)} unreadable"
+        return f"{found}, {len(self.others)} not images by name" if self.others else found
+
+    @property
+    def skipped(self) -> list[str]:
+        """A line for each file that is left out and that somebody may have meant."""
+        return [*(f"unreadable: {line}" for line in self.unreadable), *(f"no image's name: {at}" for at in self.others)]
 
     def is_worth(self, minimum: int) -> bool:
         """Return whether there is enough to go on with: so many new images, or any new annotations."""
@@ -120,16 +127,18 @@ def continued(
 def _taken_over(champion: Champion, experiment: ExperimentConfig, new_labels: bool) -> dict[str, Any]:
     """Say what stands.
 
-    A kept teacher stands with all that made it, and its labels of the old images hold. A teacher that is adapted starts
-    from the champion's; the labels that it learns from are the old ones and its own of the new images.
+    A kept teacher stands with all that made it, and its labels of the old images hold unless the rules were changed. A
+    teacher that is adapted starts from the champion's; the labels that it learns from are the old ones and its own of
+    the new images.
     """
     adapts = experiment.retrain.teacher == "adapt"
     results = {} if new_labels else {"train_supervised": champion.reference("train_supervised")}
     inputs = {
         "prepare": {"earlier": champion.reference("prepare")},
         "evaluate": {"champion": champion.reference("refine")},
-        ("pseudo_label" if adapts else "relabel"): {"earlier": champion.reference("relabel")},
     }
+    if made_by(champion.manifests["relabel"], experiment.stages.pseudo_label):
+        inputs["pseudo_label" if adapts else "relabel"] = {"earlier": champion.reference("relabel")}
     if adapts:
         results["adapt_teacher"] = champion.reference("self_train_teacher")
         inputs["self_train_teacher"] = {"student": champion.reference("self_train_teacher")}

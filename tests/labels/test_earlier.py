@@ -78,3 +78,17 @@ def test_shards_are_numbered_through():
         ("shards/00002", "s3://b/b0"),
         ("shards/00003", "s3://b/b1"),
     ]
+
+
+def test_a_rule_that_came_with_a_later_release_had_its_default_before():
+    rules = {key: value for key, value in CONFIG.label.fingerprint_dict().items() if key != "flip"}
+    assert left_to_label(RECORDS, CONFIG, inputs(config={"label": rules})) == RECORDS[3:]
+    flipped = PseudoLabelStageConfig(label=PseudoLabelConfig(flip=True))
+    with pytest.raises(IntegrityError, match="were made by other rules"):
+        left_to_label(RECORDS, flipped, inputs(config={"label": rules}))
+
+
+@pytest.mark.parametrize("config", [{}, {"label": {"a_rule_of_another_tool": 1}}])
+def test_rules_that_cannot_be_read_are_other_rules(config: dict[str, Any]):
+    with pytest.raises(IntegrityError, match="were made by other rules"):
+        left_to_label(RECORDS, CONFIG, inputs(config=config))

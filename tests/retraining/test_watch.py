@@ -32,10 +32,19 @@ def test_enough_must_be_there_and_no_more_must_come(looks: list, due: list[bool]
 def test_what_a_run_has_seen_is_not_new_again():
     state = Watch(min_new=2, quiet_seconds=0)
     assert state.is_due(files(3), 0)
-    state.done(files(3))
+    state.done(files(3), waiting=0)
     assert not state.is_due(files(3), 1)
     assert not state.is_due(files(4), 2)
     assert state.is_due(files(5), 3)
+
+
+def test_what_was_too_little_for_a_run_counts_for_the_next():
+    state = Watch(min_new=3, quiet_seconds=0)
+    state.done(files(4), waiting=2)
+    assert not state.is_due(files(4), 1), "the same two again are no reason to read everything again"
+    assert state.is_due(files(5), 2)
+    state.done(files(5), waiting=0)
+    assert not state.is_due(files(6), 3)
 
 
 def test_the_loop_looks_runs_and_waits_until_it_is_stopped():
@@ -43,18 +52,22 @@ def test_the_loop_looks_runs_and_waits_until_it_is_stopped():
     times = iter(range(0, 600, 60))
     told: list[str] = []
 
+    def run() -> int:
+        told.append("run")
+        return 0
+
     def wait() -> None:
         told.append("wait")
         if told.count("wait") == 6:
             raise Interrupted("stopped")
 
     with pytest.raises(Interrupted):
-        watch(Watch(1, 60), lambda: next(listings), lambda: told.append("run"), lambda: next(times), wait)
+        watch(Watch(1, 60), lambda: next(listings), run, lambda: next(times), wait)
     assert told == ["wait", "wait", "run", "wait", "wait", "wait", "run", "wait"]
 
 
 def test_a_run_that_is_refused_ends_the_loop():
-    def refuse() -> None:
+    def refuse() -> int:
         raise Interrupted("refused")
 
     with pytest.raises(Interrupted, match="refused"):
