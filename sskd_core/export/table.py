@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sskd_core.export.latency import Latency
-from sskd_core.export.parity import Parity
+if TYPE_CHECKING:  # the report shows the rows and does without PyTorch
+    from sskd_core.export.latency import Latency
+    from sskd_core.export.parity import Parity
 
 BASE = "fp32"
 """The variant that every other is made from."""

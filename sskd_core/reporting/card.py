@@ -148,19 +148,15 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    formats = (words.points, words.parameters, words.size)
+    formats = (words.points, words.parameters, words.size, words.difference)
     environment.filters |= {function.__name__: function for function in formats}
-    environment.filters |= {"plain": _plain, "difference": _difference}
+    environment.filters |= {"plain": _plain}
     return environment
 
 
 def _plain(value: object) -> str:
     """Return a text that Markdown shows as it is, on one line."""
     return _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
-
-
-def _difference(value: float | None) -> str:
-    return "not a number" if value is None else f"{value:.1e}"
 
 
 def _page(name: str, markdown: str, pictures: Mapping[str, ObjectRef], read: Read) -> str:

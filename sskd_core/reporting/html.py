@@ -96,8 +96,8 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    formats = (words.points, words.signed, words.parameters, words.size, words.clock, words.short_digest)
-    made.filters |= {function.__name__: function for function in formats}
+    formats = (words.points, words.signed, words.difference, words.parameters, words.size, words.clock)
+    made.filters |= {function.__name__: function for function in (*formats, words.short_digest)}
     return made
 
 

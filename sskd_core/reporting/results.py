@@ -16,6 +16,7 @@ from sskd_core.config.base import StrictModel
 from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.errors import IntegrityError
 from sskd_core.evaluation.delivered import delivered
+from sskd_core.export.table import Variant
 from sskd_core.storage.manifest import Manifest, ObjectRef
 
 MODELS = {
@@ -70,6 +71,8 @@ class Results(StrictModel):
     models: dict[str, ModelResult] = Field(default_factory=dict)
     labels: dict[str, dict[str, FiniteFloat]] = Field(default_factory=dict, description="labelling node -> figures")
     onnx: dict[str, FiniteFloat] = Field(default_factory=dict, description="how the ONNX file compares with PyTorch")
+    variants: list[Variant] = Field(default_factory=list, description="every exported file: size, parity, AP, latency")
+    runtime: str | None = Field(None, description="what ran the exported files, one image a run")
     verdict: dict[str, Any] | None = Field(None, description="the gate's record")
     registered_model: str | None = None
     version: str | None = None
@@ -125,7 +128,7 @@ def gather(experiment: ExperimentConfig, manifests: Mapping[str, Manifest], read
             try:
                 values.setdefault("stages", {})[node.name] = _cost(manifest)
                 _merge(values, _figures(node.name, node.stage, manifest, read))
-            except (KeyError, ValueError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise IntegrityError(f"{manifest.uri}: not a result of stage '{node.stage}': {_line(error)}") from None
     return Results(**values)
 
@@ -154,7 +157,12 @@ def _figures(node: str, stage: str, manifest: Manifest, read: Read) -> dict[str,
             kept = {key: facts[key] for key in ("split", "images", "evaluator", "device", "versions")}
             return {"models": _models(read(manifest.output("evaluation"))), **kept}
         case "export_onnx":
-            return {"onnx": manifest.metrics, "versions": {"onnxruntime": facts["onnxruntime"]}}
+            return {
+                "onnx": manifest.metrics,
+                "versions": {"onnxruntime": facts["onnxruntime"]},
+                "variants": [Variant(**row) for row in facts["variants"]],
+                "runtime": f"onnxruntime {facts['onnxruntime']}, {facts['provider']}, {facts['processor']}",
+            }
         case "register":
             return {key: facts[key] for key in ("verdict", "registered_model", "version", "alias")}
         case _:

@@ -20,6 +20,11 @@ def signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.1f}".replace("-", _MINUS)
 
 
+def difference(value: float | None) -> str:
+    """Return a difference of logits, `1.9e-05`; None is one that is not a number."""
+    return "not a number" if value is None else f"{value:.1e}"
+
+
 def parameters(count: int) -> str:
     """Return a number of parameters, `0.81 M` or `45 k`."""
     return f"{count / 1e6:.2f} M" if count >= 100_000 else f"{count / 1e3:.0f} k"

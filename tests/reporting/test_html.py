@@ -102,6 +102,14 @@ def test_the_stage_table_shows_the_figures_of_the_document(run, page):
         assert cost.manifest in page.text
 
 
+def test_the_table_of_files_shows_what_each_costs_and_why_one_is_not_delivered(page):
+    assert page.table("Precision") == [
+        ["fp32", "3.0 MiB", "27.1", "0.00", "1.9e-05", "1.9e-05", "12.0", "12.5", "yes: loses 0.00 AP"],
+        ["int8_static", "1.0 MiB", "26.4", "0.75", "not a number", "not a number", "5.0", "5.5", "no: loses 0.75 AP"],
+    ]
+    assert "onnxruntime 1.20.0, CPUExecutionProvider, x86_64, one image a run" in page.text
+
+
 def test_a_class_that_the_split_does_not_have_is_a_dash(run):
     results = gather(experiment(), run.manifests, run.read)
     absent = {name: row.model_copy(update={"per_class": {"disc": None}}) for name, row in results.models.items()}
