@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,11 @@ class Latency:
     p50: float
     p95: float
 
+    @classmethod
+    def of(cls, milliseconds: Sequence[float]) -> Latency:
+        """Return the percentiles of single times."""
+        return cls(float(np.percentile(milliseconds, 50)), float(np.percentile(milliseconds, 95)))
+
 
 def measure_latency(call: Callable[[], object], runs: int) -> Latency:
     """Time a call after a few that do not count.
@@ -33,9 +38,14 @@ def measure_latency(call: Callable[[], object], runs: int) -> Latency:
     """
     for _ in range(_WARM_UP_RUNS):
         call()
+    return Latency.of(time_runs(call, runs))
+
+
+def time_runs(call: Callable[[], object], runs: int) -> list[float]:
+    """Return the milliseconds of each of so many calls."""
     taken = []
     for _ in range(runs):
         began = time.perf_counter()
         call()
         taken.append((time.perf_counter() - began) * 1e3)
-    return Latency(float(np.percentile(taken, 50)), float(np.percentile(taken, 95)))
+    return taken

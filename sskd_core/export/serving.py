@@ -60,10 +60,10 @@ class ServedModel:
         settings = {**DEFAULTS, **(params or {})}
         _check(settings)
         files = list(model_input[IMAGE])
-        images = [_decode(data, f"image {number}") for number, data in enumerate(files)]
         answers: list[dict[str, Any]] = []
-        for start in range(0, len(images), _BATCH):
-            answers += self._answer(images[start : start + _BATCH], settings)
+        for start in range(0, len(files), _BATCH):
+            batch = enumerate(files[start : start + _BATCH], start)
+            answers += self._answer([_decode(data, f"image {number}") for number, data in batch], settings)
         return answers
 
     def _answer(self, images: list[NDArray[np.uint8]], settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
