@@ -1,11 +1,19 @@
-"""The story of a model: trained, gone on from, promoted, poisoned, refused, rolled back. Real parts, tiny networks."""
+"""Going on from a champion with tiny networks and real parts: what is new, what stands, what is refused.
+
+The figures mean nothing here; that a retrain makes a better model is `test_retrain_story`.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +26,7 @@ from sskd_core.config.assemble import assemble
 from sskd_core.config.base import validate
 from sskd_core.config.experiment import ExperimentConfig
 from sskd_core.config.loading import read_mapping
+from sskd_core.config.storage import StorageConfig
 from sskd_core.config.tracking import TrackingConfig
 from sskd_core.data.dataset import Dataset
 from sskd_core.data.scenes import render_scene
@@ -25,9 +34,11 @@ from sskd_core.errors import UserError
 from sskd_core.labels.store import label_shards, load_labels
 from sskd_core.retraining.plan import Plan
 from sskd_core.retraining.request import Retrain, RetrainRequest
+from sskd_core.stages.finished import finished_nodes
 from sskd_core.storage.manifest import Manifest
 from sskd_core.storage.store import ObjectStore
 from sskd_core.tracking.client import connect
+from sskd_core.tracking.embedded import embedded_uri
 from sskd_core.tracking.lineage import version_lineage
 from sskd_core.tracking.promotion import Promotion
 from sskd_core.tracking.registry import aliases, read_model
@@ -37,6 +48,9 @@ from tests.micro import FILE, SIZES, micro_data
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SSKD = str(Path(sys.executable).parent / "sskd")
 NEW = 5
+NAME = "sskd-student"
+REFUSED = "stages.gate.min_mask_ap=100"
+"""Leaves the champion as it is, for the tests that follow."""
 URI = "models:/sskd-student@champion"
 # A few steps teach nothing, so figures cannot promote here: this gate lets pass what is not far worse.
 LENIENT = {"min_gain_over_supervised": -100.0, "min_gain_over_champion": -100.0}
@@ -50,30 +64,48 @@ def put_scenes(folder: Path, count: int, first: int = 0) -> None:
         Image.fromarray(image.astype(np.uint8)).save(folder / f"{index:03d}.png")
 
 
-@pytest.fixture
-def base(store: ObjectStore, tracking: TrackingConfig) -> ExperimentConfig:
-    values = read_mapping(FILE)
-    values["stages"]["gate"] = LENIENT
-    values["stages"]["export_onnx"] |= {"variants": [], "latency_runs": 1, "failure_images": 0}
-    own = {"storage": store.config, "data": micro_data(store), "tracking": tracking}
-    return validate(ExperimentConfig, values | own, str(FILE))
+@dataclass(frozen=True)
+class Trained:
+    """A champion, version 1, and what made it. Tests that run a pipeline leave version 1 champion."""
+
+    base: ExperimentConfig
+    store: ObjectStore
+    first: dict[str, Manifest]
 
 
-def going_on(
-    base: ExperimentConfig, store: ObjectStore, *places: Path | str, write: bool = True, **values: Any
-) -> tuple[Plan, ExperimentConfig]:
-    request = RetrainRequest(unlabeled=[str(place) for place in places], base=base, **values)
-    return Retrain(request, base.tracking, store).prepare(write)
+@pytest.fixture(scope="module")
+def trained(
+    s3_endpoint: StorageConfig, migrated_mlflow: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Trained]:
+    folder = tmp_path_factory.mktemp("champion")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+            monkeypatch.delenv(name)
+        shutil.copy(migrated_mlflow, folder / "mlflow.db")
+        root, cache = f"{s3_endpoint.root}/retrain-{uuid.uuid4().hex}", str(folder / "cache")
+        store = ObjectStore(s3_endpoint.model_copy(update={"root": root, "cache_dir": cache}))
+        values = read_mapping(FILE)
+        values["stages"]["gate"] = LENIENT
+        values["stages"]["export_onnx"] |= {"variants": [], "latency_runs": 1, "failure_images": 0}
+        tracking = TrackingConfig(uri=embedded_uri(folder))
+        own = {"storage": store.config, "data": micro_data(store), "tracking": tracking}
+        base = validate(ExperimentConfig, values | own, str(FILE))
+        yield Trained(base, store, run_pipeline(base))
+
+
+def going_on(trained: Trained, *places: Path | str, write: bool = True, **values: Any) -> tuple[Plan, ExperimentConfig]:
+    request = RetrainRequest(unlabeled=[str(place) for place in places], model="1", base=trained.base, **values)
+    return Retrain(request, trained.base.tracking, trained.store).prepare(write)
 
 
 def states(plan: Plan) -> dict[str, str]:
     return {step.node: step.state for step in plan.steps}
 
 
-def test_the_story_of_a_model(base: ExperimentConfig, store: ObjectStore, tmp_path: Path):
+def test_what_is_new_is_labelled_and_what_holds_stands(trained: Trained, tmp_path: Path):
+    base, store, first = trained.base, trained.store, trained.first
     client = connect(base.tracking, store.config)
-    first = run_pipeline(base)
-    assert aliases(client, "sskd-student") == {"champion": "1"}
+    assert aliases(client, NAME)["champion"] == "1"
     file = read_model(URI, base.tracking, store)
 
     # New images arrive, among them a copy and a renamed one, and some that are none.
@@ -86,7 +118,7 @@ def test_the_story_of_a_model(base: ExperimentConfig, store: ObjectStore, tmp_pa
     (place / "notes.txt").write_text("taken at dusk")
 
     before = {item.uri for item in store.list(store.root)}
-    plan, planned = going_on(base, store, place, write=False)
+    plan, planned = going_on(trained, place, write=False)
     assert {item.uri for item in store.list(store.root)} == before, "a plan writes nothing"
     assert (plan.new, plan.known, plan.copies, len(plan.unreadable), len(plan.others)) == (NEW, 1, 1, 1, 1)
     stands = {"adapt_teacher", "pseudo_label", "self_train_teacher", "train_supervised"}
@@ -94,59 +126,42 @@ def test_the_story_of_a_model(base: ExperimentConfig, store: ObjectStore, tmp_pa
     assert {state for node, state in states(plan).items() if node not in stands} == {"to run"}
     assert plan.seconds > 0
 
-    plan, experiment = going_on(base, store, place)
+    plan, experiment = going_on(trained, place)
     assert experiment == planned
     second = run_pipeline(experiment)
     check_labels(first, second, store)
+    assert finished_nodes(experiment, store) == second, "which is what the report is about"
     assert second["distill"].inputs["student"].digest == first["refine"].digest
-    assert second["register"].facts["version"] == "2"
     gain = next(r for r in second["register"].facts["verdict"]["rules"] if r["name"] == "min_gain_over_champion")
     assert gain["figures"]["images"] == SIZES.test
-    assert aliases(client, "sskd-student") == {"champion": "2", "previous": "1"}
+    version = second["register"].facts["version"]
+    assert {"champion": version, "previous": "1"}.items() <= aliases(client, NAME).items()
     assert read_model(URI, base.tracking, store) != file
     behind = {step.uri for step in version_lineage(base.tracking, store).steps}
     assert {first["refine"].uri, first["prepare"].uri, second["refine"].uri} <= behind
 
     # The same places again: nothing is new, and the command says so.
-    plan, _ = going_on(base, store, place)
-    assert (plan.new, plan.known, plan.is_worth(1)) == (0, NEW + 2, False)
     file_of_base = tmp_path / "base.json"
     file_of_base.write_text(base.model_dump_json())
     command = [SSKD, "retrain", "--unlabeled", str(place), "-e", str(file_of_base), "--state-dir", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1].startswith("nothing new, so there is nothing to do: 0 new images, 7 known")
-    assert "broken.png" in done.stdout
+    counts = f"0 new images, {NEW + 2} known, 0 copies, 1 unreadable, 1 not images by name"
+    assert done.stdout.splitlines()[-1] == f"nothing new, so there is nothing to do: {counts}"
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()[:-1]] == ["unreadable", "no image's name"]
 
-    # A third generation, poisoned, under a gate that asks for a gain.
-    poison = tmp_path / "poison"
-    poison.mkdir()
-    for index in range(3):
-        noise = np.random.default_rng(index).integers(0, 255, (96, 128, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(poison / f"{index}.png")
-    strict = ["stages.gate.min_gain_over_champion=0", "stages.gate.max_empty_rate=0.5"]
-    _, experiment = going_on(base, store, place, poison, overrides=strict)
-    third = run_pipeline(experiment)
-    assert third["relabel"].metrics["new_images"] == 3
-    assert len(Dataset.load(third["prepare"], store).images("unlabeled")) == SIZES.unlabeled + NEW + 3
-    verdict = third["register"].facts["verdict"]
-    failed = {rule["name"]: rule for rule in verdict["rules"] if rule["verdict"] == "failed"}
-    assert "min_gain_over_champion" in failed
-    assert failed["min_gain_over_champion"]["figures"]["low"] <= 0
-    assert aliases(client, "sskd-student") == {"champion": "2", "previous": "1", "challenger": "3"}
-
-    assert Promotion(client, store, "sskd-student").rollback().champion == "1"
+    assert Promotion(client, store, NAME).rollback().champion == "1"
     assert read_model(URI, base.tracking, store) == file, "byte for byte"
 
 
-def test_a_retrain_goes_to_a_cluster_with_what_stands(base: ExperimentConfig, store: ObjectStore, tmp_path: Path):
-    run_pipeline(base)
+def test_a_retrain_goes_to_a_cluster_with_what_stands(trained: Trained, tmp_path: Path):
+    store = trained.store
     for index in range(NEW):
         image = Image.fromarray(render_scene(9, "target", "new", index).image)
         with io.BytesIO() as file:
             image.save(file, format="PNG")
             store.put(f"{store.root}/arrived/{index}.png", file.getvalue())
     own = tmp_path / "base.json"
-    own.write_text(base.model_dump_json())
+    own.write_text(trained.base.model_dump_json())
     place, image_name = f"{store.root}/arrived", "registry.example/sskd@sha256:" + "0" * 64
     with kfp_server() as server:
         command = [SSKD, "retrain", "--submit", "--unlabeled", place, "-e", str(own), "--host", server.host, "--json"]
@@ -157,7 +172,7 @@ def test_a_retrain_goes_to_a_cluster_with_what_stands(base: ExperimentConfig, st
     (run,) = server.runs.values()
     assert server.problems == []
     assert run.service_account == "runner"
-    _, planned = going_on(base, store, place, write=False)
+    _, planned = going_on(trained, place, write=False)
     sent = assemble(run.runtime_config.parameters)
     assert sent == planned
     assert set(sent.takes_over.results) >= {"adapt_teacher", "train_supervised"}
@@ -176,31 +191,26 @@ def check_labels(first: dict[str, Manifest], second: dict[str, Manifest], store:
     assert [image.image_id for image in images] == list(labels)
 
 
-def test_a_teacher_that_is_adapted_goes_on_from_the_champion_s(
-    base: ExperimentConfig, store: ObjectStore, tmp_path: Path
-):
-    first = run_pipeline(base)
+def test_a_teacher_that_is_adapted_goes_on_from_the_champion_s(trained: Trained, tmp_path: Path):
     put_scenes(tmp_path / "camera", 2)
-    overrides = ["retrain.teacher=adapt", "retrain.student=restart"]
-    plan, experiment = going_on(base, store, tmp_path / "camera", overrides=overrides)
+    overrides = ["retrain.teacher=adapt", "retrain.student=restart", REFUSED]
+    plan, experiment = going_on(trained, tmp_path / "camera", overrides=overrides)
     assert {node for node, state in states(plan).items() if state == "stands"} == {"adapt_teacher", "train_supervised"}
     second = run_pipeline(experiment)
-    assert second["self_train_teacher"].inputs["student"].digest == first["self_train_teacher"].digest
+    assert second["self_train_teacher"].inputs["student"].digest == trained.first["self_train_teacher"].digest
     assert second["pseudo_label"].metrics["new_images"] == 2
     assert "new_images" not in second["relabel"].metrics
     assert second["relabel"].metrics["images"] == SIZES.unlabeled + 2
     assert "student" not in second["distill"].inputs
-    assert second["distill"].config["train"] == first["distill"].config["train"]
+    assert second["distill"].config["train"] == trained.first["distill"].config["train"]
 
 
-def test_new_annotations_join_and_a_new_test_split_is_met_by_both(
-    base: ExperimentConfig, store: ObjectStore, tmp_path: Path
-):
-    first = run_pipeline(base)
+def test_new_annotations_join_and_a_new_test_split_is_met_by_both(trained: Trained, tmp_path: Path):
+    store, first = trained.store, trained.first
     more = micro_data(store, seed=5)
     empty = tmp_path / "empty"
     empty.mkdir()
-    plan, experiment = going_on(base, store, empty, labeled=[more.labeled], test=more.test)
+    plan, experiment = going_on(trained, empty, labeled=[more.labeled], test=more.test, overrides=[REFUSED])
     assert (plan.new, plan.labeled, plan.is_worth(1)) == (0, 2, True)
     second = run_pipeline(experiment)
     old, new = (Dataset.load(item["prepare"], store) for item in (first, second))
@@ -217,14 +227,17 @@ def test_new_annotations_join_and_a_new_test_split_is_met_by_both(
 
 @pytest.mark.parametrize(("node", "output"), [("self_train_teacher", "model/model.safetensors"), ("distill", None)])
 def test_a_champion_that_lost_something_is_refused_with_digests(
-    base: ExperimentConfig, store: ObjectStore, tmp_path: Path, node: str, output: str | None
+    trained: Trained, tmp_path: Path, node: str, output: str | None
 ):
-    first = run_pipeline(base)
-    lost = first[node] if output is None else first[node].output(output)
+    lost = trained.first[node] if output is None else trained.first[node].output(output)
+    store = trained.store
     digest, kept = lost.digest, store.get(lost.uri)
-    store.delete(lost.uri)
-    with pytest.raises(UserError, match=f"cannot go on from version 1 .*{digest}"):
-        going_on(base, store, tmp_path)
-    store.put(lost.uri, kept + b" ")
-    with pytest.raises(UserError, match=f"cannot go on from version 1 .*expected {digest}"):
-        going_on(base, store, tmp_path)
+    try:
+        store.delete(lost.uri)
+        with pytest.raises(UserError, match=f"cannot go on from version 1 .*{digest}"):
+            going_on(trained, tmp_path)
+        store.put(lost.uri, kept + b" ")
+        with pytest.raises(UserError, match=f"cannot go on from version 1 .*expected {digest}"):
+            going_on(trained, tmp_path)
+    finally:
+        store.put(lost.uri, kept)
