@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,43 +14,14 @@ from sskd_core.tracking.client import connect
 from sskd_core.tracking.open import open_stage_run
 from sskd_core.tracking.platform import CONFIG_VARIABLE, RUN_VARIABLE
 from sskd_core.tracking.registry import Registration, ensure_version, resolve
+from tests.mlflow_server import free_port, mlflow_server
 
 pytestmark = pytest.mark.slow
-READY = "Uvicorn running on"
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def server(backend: str, port: int, log: Path) -> Iterator[None]:
-    """A server on loopback, until the block ends."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    # Without it MLflow starts eight processes more, of which nothing here is asked.
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with log.open("a") as errors:
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            env=environment,
-        )
-        try:
-            for line in process.stdout:
-                errors.write(line)
-                if READY in line:
-                    break
-            yield
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+    return free_port()
 
 
 def test_a_run_survives_a_restart_of_the_server(
@@ -72,12 +36,12 @@ def test_a_run_survives_a_restart_of_the_server(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")
     remote = tracking.model_copy(update={"uri": f"http://127.0.0.1:{port}"})
     log = tmp_path / "server.log"
-    with server(str(tracking.uri), port, log):
+    with mlflow_server(str(tracking.uri), port, log):
         run = open_stage_run(remote, "distill", "distill", "sha256:1", "sha256:2", storage)
     for step in range(1500):
         run.log_metrics({"loss": 0.5}, step=step)
     assert "does not answer, going on" in caplog.text
-    with server(str(tracking.uri), port, log):
+    with mlflow_server(str(tracking.uri), port, log):
         run.close("FINISHED")
         client = connect(remote, storage)
         assert client.get_run(run.run_id).info.status == "FINISHED"
@@ -90,8 +54,7 @@ def test_a_run_survives_a_restart_of_the_server(
 def test_stages_write_into_the_runs_that_a_platform_opened(
     tracking: TrackingConfig, storage: StorageConfig, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    url = f"http://127.0.0.1:{port}"
-    with server(str(tracking.uri), port, tmp_path / "server.log"):
+    with mlflow_server(str(tracking.uri), port, tmp_path / "server.log") as url:
         client = connect(TrackingConfig(uri=url), storage)
         pipeline, task = (client.create_run("0", run_name=name).info.run_id for name in ("pipeline", "task"))
         told = {"endpoint": url, "workspacesEnabled": False, "parentRunId": pipeline, "experimentId": "0"}
