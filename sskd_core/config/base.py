@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sskd_core.config.address import hide_user
 from sskd_core.errors import ConfigError
 
 
@@ -94,7 +95,7 @@ def _explain(model: type[BaseModel], item: Mapping[str, Any]) -> str:
     if item["type"] == "missing":
         return f"'{path}' is required"
     message = str(item["msg"]).removeprefix("Value error, ")
-    return f"'{path}': {message[:1].lower()}{message[1:]}, got {item['input']!r}" if path else message
+    return f"'{path}': {message[:1].lower()}{message[1:]}, got {hide_user(repr(item['input']))}" if path else message
 
 
 def _keys_at(model: type[BaseModel], path: list[Any]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from sskd_core.config.address import ServerUri
 from sskd_core.config.base import StrictModel
 
 
@@ -16,6 +17,6 @@ class TrackingConfig(StrictModel):
     """
 
     mode: Literal["auto", "own", "injected", "off"] = "auto"
-    uri: str | None = Field(None, description="MLflow tracking URI; null for the embedded SQLite store")
+    uri: ServerUri | None = Field(None, description="MLflow tracking URI; null for the embedded SQLite store")
     experiment: str = Field("sskd", min_length=1, description="MLflow experiment name")
     registered_model: str = Field("sskd-student", min_length=1, description="name in the MLflow model registry")
