@@ -32,10 +32,13 @@ _MEANINGS = {
     "node": "Place in the pipeline: `pseudo_label` or `relabel`.",
     "worker": "Number of this worker, from 0.",
     "workers": "Manifests of the workers, which it waits for.",
+}
+"""What an input of this name is, in every component that does not say so itself."""
+_RESULTS = {
     "manifest": "The new manifest: a pointer to results in the object store.",
     "metrics": "The figures of the manifest.",
 }
-"""What a parameter of this name is, in every component that does not say so itself."""
+"""Likewise of outputs."""
 
 
 def stage_component(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,12 +60,15 @@ def stage_component(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _explain(function: Callable[..., Any]) -> None:
-    """Give the docstring a section on the parameters if it has none."""
+    """Give the docstring a section on the inputs and one on the outputs if it has none; KFP reads them from there."""
     text = inspect.getdoc(function) or ""
     if "\nArgs:\n" not in text:
-        known = [name for name in inspect.signature(function).parameters if name in _MEANINGS]
-        lines = [f"    {name}: {_MEANINGS[name]}" for name in known]
-        function.__doc__ = "\n".join([text, "", "Args:", *lines])
+        names = inspect.signature(function).parameters
+        told = [
+            "\n".join([title, *(f"    {name}: {meanings[name]}" for name in names if name in meanings)])
+            for title, meanings in (("Args:", _MEANINGS), ("Returns:", _RESULTS))
+        ]
+        function.__doc__ = "\n\n".join([text, *told])
 
 
 def with_form(

@@ -22,11 +22,11 @@ def configure(
     Args:
         run_id: Id of the run.
         secrets: Environment variable and the `secret/key` that it is to come from.
-        resolved: The experiment as JSON text, with the digests of data and weights.
-        plan: What will be done.
 
     Returns:
-        The numbers of the labelling workers.
+        resolved: The experiment as JSON text, with the digests of data and weights.
+        plan: What will be done.
+        Output: The numbers of the labelling workers.
     """
     from sskd_core.stages.ends import run_configure
 

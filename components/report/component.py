@@ -23,6 +23,8 @@ def report(
     Args:
         run_id: Id of the run.
         status: How the run ended.
+
+    Returns:
         manifest: The manifest of the report; empty when the run never began.
         page: The report.
         summary: The report in a few lines.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import yaml
 from google.protobuf import json_format
 from kfp import compiler, local
 
-from components.readme import names
 from pipelines.cluster import ClusterConfig
 from pipelines.local import _stop_at_first_failure, reported
-from pipelines.sskd import build
+from pipelines.methods import BUILDERS
 from sskd_core.config.assemble import fill_in
+from sskd_core.config.graph import GRAPHS, Method
 from sskd_core.stages.entry import SHARED_VARIABLE
 from sskd_core.storage.store import ObjectStore
 from tests.micro import micro_data, micro_experiment
@@ -26,7 +27,8 @@ def without_retries(value: Any) -> Any:
     return [without_retries(item) for item in value] if isinstance(value, list) else value
 
 
-def test_here_it_is_the_compiled_pipeline_but_for_the_retries(tmp_path: Path):
+@pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
+def test_here_it_is_the_compiled_pipeline_but_for_the_retries(build: Callable[..., Any], tmp_path: Path):
     pipeline = build(ClusterConfig())
     target = tmp_path / "sskd.yaml"
     compiler.Compiler().compile(pipeline, str(target))
@@ -48,7 +50,8 @@ def what_it_does(value: Any) -> Any:
     return [what_it_does(item) for item in value] if isinstance(value, list) else value
 
 
-def test_a_cluster_decides_where_a_task_runs_and_not_what_it_does(tmp_path: Path):
+@pytest.mark.parametrize("method", BUILDERS)
+def test_a_cluster_decides_where_a_task_runs_and_not_what_it_does(method: Method, tmp_path: Path):
     """Command, arguments, inputs and form are those of the pipeline that runs here, whatever a platform chooses."""
     elsewhere = ClusterConfig(
         image="registry.example/sskd@sha256:" + "0" * 64,
@@ -60,13 +63,15 @@ def test_a_cluster_decides_where_a_task_runs_and_not_what_it_does(tmp_path: Path
     )
     documents = []
     for name, cluster in (("here", ClusterConfig(secrets={})), ("elsewhere", elsewhere)):
-        compiler.Compiler().compile(build(cluster), str(tmp_path / f"{name}.yaml"))
+        compiler.Compiler().compile(BUILDERS[method](cluster), str(tmp_path / f"{name}.yaml"))
         documents.append(next(yaml.safe_load_all((tmp_path / f"{name}.yaml").read_text(encoding="utf-8"))))
     here, there = documents
     assert here != there
     assert what_it_does(here) == what_it_does(there)
     commands = {tuple(item["container"]["args"][:2]) for item in there["deploymentSpec"]["executors"].values()}
-    assert {command[1] for command in commands} == set(names())
+    stages = {node.name for node in GRAPHS[method] if not node.fan_out}
+    labelling = {"pseudo_label", "collect_labels"} if method == "sskd" else set()
+    assert {command[1] for command in commands} == {"configure", "report"} | stages | labelling
 
 
 def test_a_form_that_is_refused_ends_in_a_page_that_says_so(
@@ -74,7 +79,7 @@ def test_a_form_that_is_refused_ends_in_a_page_that_says_so(
 ):
     monkeypatch.setenv(SHARED_VARIABLE, "1")
     form = fill_in(micro_experiment(store.config, micro_data(store))) | {"refine_iterations": -1}
-    pipeline = build(ClusterConfig())
+    pipeline = BUILDERS["sskd"](ClusterConfig())
     _stop_at_first_failure(pipeline.pipeline_spec)
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "kfp"), raise_on_error=True)
     with pytest.raises(RuntimeError, match="configure"):
