@@ -1,4 +1,4 @@
-# The ONNX predictor: `sskd predict` and `sskd doctor` without torch.
+# The ONNX predictor: `sskd predict`, `sskd doctor` and MLflow's server of registered versions, without torch.
 #   docker build -f docker/runtime.Dockerfile -t sskd-runtime .
 # BASE is any image with Python 3.11 or newer and its venv module; give it by digest for a release.
 ARG BASE=python:3.11-slim-bookworm

@@ -1,9 +1,9 @@
 # All stages on NVIDIA GPUs, with detectron2.
 #   docker build -f docker/train.Dockerfile -t sskd-train .
 # BASE is any image with Python 3.11 or newer and its venv module: torch brings its CUDA libraries, the node its driver.
-# BUILD_BASE has Python of the same version, a C++ compiler, git and the CUDA toolkit of that torch, to build detectron2.
+# BUILD_BASE has Python of the same version with its headers, a C++ compiler and git, to build detectron2.
 ARG BASE=python:3.11-slim-bookworm
-ARG BUILD_BASE=nvidia/cuda:13.0.3-devel-ubuntu24.04
+ARG BUILD_BASE=python:3.11-bookworm
 
 FROM ${BASE} AS build
 # An index of one's own, and the file in the base image with its certificates; unset takes pip's.
@@ -27,12 +27,17 @@ ARG DETECTRON2_REPOSITORY=https://github.com/facebookresearch/detectron2.git
 ARG DETECTRON2_COMMIT=02b5c4e295e990042a714712c21dc79b731e8833
 # Compute capabilities that its operators are built for.
 ARG TORCH_CUDA_ARCH_LIST="8.0;8.6;8.9;9.0;10.0"
-ENV FORCE_CUDA=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV FORCE_CUDA=1 CUDA_HOME=/opt/cuda PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 COPY constraints.txt ./
+# The CUDA compiler of the version that torch was built with comes from the package index, too. It lacks the name by which
+# linkers look for the runtime.
 RUN python3 -m venv /opt/build && \
-    /opt/build/bin/pip install --constraint constraints.txt torch torchvision 'setuptools<81' wheel ninja && \
-    /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels \
+    /opt/build/bin/pip install --constraint constraints.txt torch torchvision 'cuda-toolkit[nvcc,cccl]' \
+    'setuptools<81' wheel==0.48.0 ninja==1.13.2 && \
+    ln -s /opt/build/lib/python3*/site-packages/nvidia/cu[0-9]* ${CUDA_HOME} && \
+    ln -s ${CUDA_HOME}/lib/libcudart.so.* ${CUDA_HOME}/lib/libcudart.so
+RUN PATH=/opt/build/bin:${PATH} pip wheel --no-deps --no-build-isolation --wheel-dir /wheels \
     "detectron2 @ git+${DETECTRON2_REPOSITORY}@${DETECTRON2_COMMIT}"
 
 FROM build AS complete
