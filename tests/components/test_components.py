@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kfp import local
 
 from components.readme import ROOT, load, main, names, render
 from sskd_core.config.graph import GRAPHS
 from sskd_core.config.parameters import EVERY_PARAMETER, PARAMETERS
 from sskd_core.stages import component, ends
+from sskd_core.storage.manifest import Manifest
+from sskd_core.storage.store import ObjectStore
+from tests.micro import micro_data, micro_experiment
 
 STAGES = [(method, node) for method, graph in GRAPHS.items() for node in graph if not node.fan_out]
 LIGHT_IMPORTS = {"typing", "kfp", "components.base", "sskd_core.config.parameters"}
@@ -47,6 +51,15 @@ def test_a_component_passes_its_inputs_to_its_node(node, monkeypatch: pytest.Mon
     load(node.name).python_func(experiment="{}", manifest=Artifact("/out/manifest"), metrics=metrics, **artifacts)
     assert calls == [((node.name, "{}", {key: f"/in/{key}" for key in node.inputs}, "/out/manifest"), {})]
     assert metrics.metadata == {"figure": 1.5}
+
+
+def test_a_component_runs_alone_under_the_local_runner(store: ObjectStore, tmp_path: Path):
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "kfp"), raise_on_error=True)
+    experiment = micro_experiment(store.config, micro_data(store))
+    done = load("prepare")(experiment=experiment.model_dump_json())
+    manifest = Manifest.model_validate_json(Path(done.outputs["manifest"].path).read_bytes())
+    assert store.manifest(manifest.uri) == manifest
+    assert done.outputs["metrics"].metadata == manifest.metrics != {}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +128,8 @@ def test_the_readme_is_that_of_the_docstring(name: str):
 def test_every_input_and_the_metadata_are_described(name: str):
     spec = load(name).component_spec
     assert spec.description
-    assert [key for key, item in spec.inputs.items() if not item.description and key != "status"] == []
+    described = [*spec.inputs.items(), *spec.outputs.items()]
+    assert [key for key, item in described if not item.description and key != "status"] == []
     assert f"name: {name}\n" in (ROOT / name / "metadata.yaml").read_text(encoding="utf-8")
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 HADOLINT = Path(sys.executable).parent / "hadolint"
 
 
@@ -35,6 +37,7 @@ def test_the_last_stage_is_small_unprivileged_and_labelled(path: Path):
     assert "RUN " not in last
     assert re.search(r"^USER 65532:65532$", last, re.MULTILINE)
     assert 'ENTRYPOINT ["sskd"]' in last
+    assert f"\nARG VERSION={VERSION}\n" in last
     for label in ("title", "description", "licenses", "version", "revision"):
         assert f"org.opencontainers.image.{label}=" in last
 

@@ -29,7 +29,7 @@ from sskd_core.data.demo import DemoSizes, write_demo_dataset
 from sskd_core.reporting.results import Results
 from sskd_core.stages.configure import configure
 from sskd_core.stages.finished import finished_nodes
-from sskd_core.storage.manifest import Manifest
+from sskd_core.storage.manifest import MAX_BYTES, Manifest
 from sskd_core.storage.store import ObjectStore
 from tests.micro import FILE
 
@@ -149,6 +149,12 @@ def test_a_second_run_does_no_work_and_says_the_same(site: Site):
     assert answer == before
     for node in answer["stages"]:
         assert site.progress(node)[-1]["status"] == "cached", node
+
+
+def test_what_kfp_keeps_of_a_task_is_a_manifest_its_figures_or_a_page(site: Site):
+    kept = [path for path in site.folder.glob("state/runs/*/kfp/**/*") if path.is_file()]
+    assert {"manifest", "page", "summary", "plan"} <= {path.name for path in kept}
+    assert {path.name for path in kept if path.stat().st_size > MAX_BYTES} <= {"page"}
 
 
 def test_the_compiled_pipeline_would_call_the_same_stages(site: Site):

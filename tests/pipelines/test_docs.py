@@ -12,6 +12,7 @@ from sskd_core.config.graph import SSKD
 from sskd_core.config.parameters import EVERY_PARAMETER, METHOD
 
 DOCS = Path(__file__).parents[2] / "docs"
+SVG = "{http://www.w3.org/2000/svg}"
 PAGE = (DOCS / "pipelines.md").read_text(encoding="utf-8")
 
 
@@ -34,5 +35,14 @@ def test_the_platform_s_file_on_the_page_is_one(tmp_path: Path):
 
 def test_the_picture_shows_every_node():
     root = ElementTree.parse(DOCS / "images" / "pipeline.svg").getroot()
-    words = {item.text for item in root.iter("{http://www.w3.org/2000/svg}text")}
+    words = {item.text for item in root.iter(f"{SVG}text")}
     assert {"configure", "report", *(node.name for node in SSKD)} <= words
+
+
+def test_the_picture_s_arrows_are_the_graph_s():
+    """But for what nearly all read: the experiment, and the index of `prepare`."""
+    root = ElementTree.parse(DOCS / "images" / "pipeline.svg").getroot()
+    drawn = [item.attrib["data-edge"] for item in root.iter(f"{SVG}path") if "data-edge" in item.attrib]
+    wired = [(source, node) for node in SSKD for source in node.inputs.values()]
+    wanted = [f"{source} {node.name}" for source, node in wired if source != "prepare" or len(node.inputs) == 1]
+    assert sorted(drawn) == sorted(["configure prepare", *wanted])

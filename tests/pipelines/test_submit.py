@@ -207,6 +207,20 @@ def test_a_pod_s_own_token_goes_to_its_own_cluster_alone(tmp_path: Path, monkeyp
         connect("http://kfp.example", "team", None, None)
 
 
+def test_in_a_pod_host_namespace_and_token_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "token").write_text("own\n")
+    (tmp_path / "namespace").write_text("team\n")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr("pipelines.server._NAMESPACE", tmp_path / "namespace")
+    for name in (HOST_VARIABLE, TOKEN_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    made = connect(None, None, None, None)
+    assert made.host == "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
+    assert made.namespace == "team"
+    assert made.client.configuration.get_api_key_with_prefix("authorization") == "Bearer own"
+    assert connect(None, "other", None, None).namespace == "other"
+
+
 @pytest.mark.parametrize(
     ("host", "message"),
     [(None, "give --host"), ("ftp://x", "write it as https://HOST"), ("https://a:b@x", "leave user and password out")],
