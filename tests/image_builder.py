@@ -21,14 +21,17 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 TIMEOUT = 5400
 _BASE = "localhost/base:test"
+_DISK_GB = 30
 _PACKAGES = "python3,python3-venv,ca-certificates"
 _SETTINGS = {"index-url": "PIP_INDEX_URL", "extra-index-url": "PIP_EXTRA_INDEX_URL", "cert": "PIP_CERT"}
 
 
-def missing() -> list[str]:
-    """Return what this machine lacks for building an image, in words."""
+def missing(folder: Path) -> list[str]:
+    """Return what this machine lacks for building images below a folder, in words."""
     tools = [name for name in ("buildah", "debootstrap", "unshare", "setpriv") if shutil.which(name) is None]
     lacks = [f"no {name}" for name in tools]
+    if shutil.disk_usage(folder).free < _DISK_GB * 1e9:
+        lacks.append(f"less than {_DISK_GB} GB of disk below {folder}")
     if os.geteuid() != 0:
         lacks.append("not root, which chroot isolation needs")
     if _mirror() is None:

@@ -43,12 +43,7 @@ from tests.locked_pod import UID, LockedPod, stop
 from tests.micro import FILE, micro_data, micro_experiment
 from tests.mlflow_server import free_port, mlflow_server
 
-REASONS = missing()
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(2 * TIMEOUT),
-    pytest.mark.skipif(bool(REASONS), reason=f"cannot build images here: {'; '.join(REASONS)}"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * TIMEOUT)]
 FOREVER = 1_000_000
 PICTURES = ("overlay", "mask")
 
@@ -56,6 +51,9 @@ PICTURES = ("overlay", "mask")
 @pytest.fixture(scope="module")
 def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
     folder = tmp_path_factory.mktemp("buildah")
+    reasons = missing(folder)
+    if reasons:
+        pytest.skip(f"cannot build images here: {'; '.join(reasons)}")
     try:
         yield Builder(folder)
     finally:
