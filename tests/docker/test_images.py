@@ -1,7 +1,7 @@
 """The images are built and used in a locked-down pod: a random UID, a root that is read-only, no shell.
 
 Needs buildah, debootstrap (Debian's packages of these names) and root, but no daemon. Skipped, with the reason, where
-something is missing. Takes about a quarter of an hour and 25 GB of disk, which are given back.
+something is missing. Takes about half an hour on two cores, and up to 30 GB of disk, which it gives back.
 """
 
 from __future__ import annotations
