@@ -47,7 +47,7 @@ class Row:
         scored: node whose model is scored.
         paper: mask AP that the paper gives, on its own data, where it gives one.
         settings: changes to the preset's experiment.
-        labels: labelled images.
+        labels: labelled images, where their number is not the ablation's.
     """
 
     table: str
@@ -55,12 +55,12 @@ class Row:
     scored: str
     paper: float | None
     settings: tuple[str, ...] = ()
-    labels: int = LABELS
+    labels: int | None = None
 
     @property
     def key(self) -> str:
         """What the figures are kept under: rows of two tables that are the same run have the same key."""
-        return " ".join([self.scored, *self.settings, *([] if self.labels == LABELS else [f"labels={self.labels}"])])
+        return " ".join([self.scored, *self.settings, *([] if self.labels is None else [f"labels={self.labels}"])])
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Ablation:
         budget: the same changes for every row.
         rows: all tables.
         figures: logged series -> heading of its column; the mean of the last ten values is shown.
+        labels: labelled images of a row.
     """
 
     script: Path
@@ -80,6 +81,7 @@ class Ablation:
     budget: tuple[str, ...]
     rows: tuple[Row, ...]
     figures: Mapping[str, str] = field(default_factory=dict)
+    labels: int = LABELS
 
     @property
     def results(self) -> Path:
@@ -99,7 +101,7 @@ class Ablation:
         """Run the stages of a row and score its model on test."""
         with open_session(self.experiment(*row.settings, f"seed={seed}"), state_dir) as session:
             store = ObjectStore(session.storage)
-            data = write_demo_dataset(store, seed, DemoSizes(labeled=row.labels))
+            data = write_demo_dataset(store, seed, DemoSizes(labeled=row.labels or self.labels))
             experiment = session.model_copy(update={"data": data})
             manifests: dict[str, Manifest] = {}
             for name in _chain(experiment, row.scored):
@@ -128,7 +130,12 @@ class Ablation:
             for number, (key, seed, output) in enumerate(pool.map(work, missing), start=1):
                 figures = json.loads(output.splitlines()[-1]) | {"code": code_digest()}
                 results["rows"].setdefault(key, {})[str(seed)] = figures
-                results |= {"evaluator": evaluator_name(), "budget": list(self.budget), "split": "test"}
+                results |= {
+                    "evaluator": evaluator_name(),
+                    "budget": list(self.budget),
+                    "split": "test",
+                    "labels": self.labels,
+                }
                 self.results.parent.mkdir(exist_ok=True)
                 self.results.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
                 print(f"{number}/{len(missing)} seed {seed} {key}: {figures['mask_ap']:.1f}", flush=True)

@@ -144,7 +144,7 @@ def ways(subject: Subject, threads: int, folder: Path) -> Iterator[Way]:
     weights = sum(value.numel() * value.element_size() for value in subject.model.state_dict().values()) / 1e6
 
     @torch.inference_mode()
-    def forward(network: torch.nn.Module, pixels: NDArray[np.float32]) -> object:
+    def forward(network: Callable[[torch.Tensor], object], pixels: NDArray[np.float32]) -> object:
         return network(torch.from_numpy(pixels))
 
     yield Way("PyTorch eager fp32", mask_ap, weights, partial(forward, subject.model))

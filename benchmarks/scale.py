@@ -185,7 +185,7 @@ def in_list(images: int, costs: Costs, arguments: argparse.Namespace) -> float:
 
 def collecting(images: int, arguments: argparse.Namespace) -> float:
     """Return the seconds in which the records beside the shards are read, some at a time."""
-    return shards(images, arguments) * arguments.request_ms / 1000 / READERS
+    return shards(images, arguments) * float(arguments.request_ms) / 1000 / READERS
 
 
 def limits_table(costs: Costs, arguments: argparse.Namespace) -> str:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def train_row(batch: int, iterations: int) -> float:
     """Train in this process, alone or as one of several; return the images a second of all together."""
     experiment = complete(load_preset_values("demo"), "scaling.py")
     config, size = experiment.stages.train_supervised, experiment.student.input
+    assert config is not None
     student = experiment.student.model_copy(update={"encoder_weights": None})
     model = construct(student, list(CLASSES), seed=0).to(default_device())
     examples = SceneExamples(0, "target", "scaling", 64)
@@ -77,7 +79,7 @@ def train_row(batch: int, iterations: int) -> float:
             _wait_for_device()
             began = time.monotonic()
         optimizer.zero_grad(set_to_none=True)
-        compute(lambda step=step: strategy.step(model, step))[1].backward()
+        compute(partial(strategy.step, model, step))[1].backward()
         optimizer.step()
     _wait_for_device()
     seconds = time.monotonic() - began

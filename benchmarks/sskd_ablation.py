@@ -70,7 +70,7 @@ ROWS = (
     Row("lambda_pxl", "0.1", "distill", 32.2),
     *(Row("lambda_pxl", str(value), "distill", None, (f"stages.distill.lambda_pxl={value}",)) for value in (0.2, 0.5)),
     *(
-        Row("labels", f"{count}, {name}", scored, None, labels=count)
+        Row("labels", f"{count}, {name}", scored, None, labels=None if count == LABELS else count)
         for count in (LABELS // 2, LABELS, 2 * LABELS)
         for name, scored in (("teacher", "self_train_teacher"), ("after transfer", "distill"), ("refined", "refine"))
     ),

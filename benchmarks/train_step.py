@@ -112,13 +112,13 @@ def make_trainer(model: ModelConfig, criterion: SetCriterionConfig, batch: int, 
         teaching=teaching,
         criterion=criterion,
     )
-    loaders = [
+    labeled, unlabeled = (
         BatchLoader(kind(0, "target", "benchmark", 16), batch, model.input, train.augment, 0, kind.__name__)
         for kind in (SceneExamples, Unlabelled)
-    ]
+    )
     teacher = OnlineTeacher(deepcopy(student), teaching, train.iterations)
     labeller = TeachersLabels(teacher, OnlineFilter(teaching.filter, CLASSES))
-    strategy = TeacherStudent(*loaders, SetCriterion(train.criterion), teaching, labeller, teacher, 0)
+    strategy = TeacherStudent(labeled, unlabeled, SetCriterion(train.criterion), teaching, labeller, teacher, 0)
     nowhere: Any = None  # no step reads or writes a checkpoint
     return Trainer(student, strategy, train, 0, lambda _: 0.0, nowhere, Progress("step", folder), NullRun())
 
