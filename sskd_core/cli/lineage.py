@@ -41,6 +41,7 @@ def _show(found: Lineage) -> None:
     from rich.table import Table
 
     from sskd_core.cli.output import answers as console
+    from sskd_core.reporting.lineage_page import reading_lines
 
     answer = found.to_dict()
     own = f" ({', '.join(found.aliases)})" if found.aliases else ""
@@ -58,3 +59,5 @@ def _show(found: Lineage) -> None:
         table.add_row(f"stage: {step['stage']}", step["manifest"])
     table.add_row("licences", ", ".join(answer["licences"]) or "none")
     console().print(table)
+    for line in reading_lines(found):
+        console().print(line, markup=False, soft_wrap=True)

@@ -75,7 +75,7 @@ def show(
         value = answer[key]
         table.add_row(key.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value or ""))
     for key, value in sorted(answer["tags"].items()):
-        if key.startswith("sskd.manifest.") or key == "sskd.onnx":
+        if key.startswith("sskd.manifest.") or key in ("sskd.onnx", "sskd.forced_because"):
             table.add_row(key.removeprefix("sskd."), value)
     answers().print(table)
     _print_gate(answer["gate"])

@@ -54,5 +54,15 @@ def oldest_first(steps: Sequence[Step]) -> list[Step]:
     return list(placed.values())
 
 
+def reading_lines(lineage: Lineage) -> list[str]:
+    """Return the graph as text: a line a stage with what it read, from the images to the model."""
+    steps = oldest_first(lineage.steps)
+    names = {step.digest: f"{step.stage} {short_digest(step.digest)}" for step in steps}
+    return [
+        f"{names[step.digest]} <- {', '.join(names[item] for item in dict.fromkeys(step.inputs.values())) or 'images'}"
+        for step in steps
+    ]
+
+
 def _readings(steps: Sequence[Step], names: dict[str, str]) -> list[tuple[str, str]]:
     return [(step.stage, ", ".join(names[item] for item in step.inputs.values())) for step in steps if step.inputs]

@@ -43,6 +43,15 @@ def test_the_champion_is_traced_to_its_images(sskd: Callable, experiment: str):
     shown = sskd("lineage", "-e", experiment).out
     assert "sskd-student version 1 (challenger, champion)" in shown
     assert "120 in" in shown
+    graph = [line.split(" <- ") for line in shown.splitlines() if " <- " in line]
+    assert graph[0][0].startswith("prepare ")
+    assert graph[0][1] == "images"
+    digests = {f"{step['stage']} {step['digest'].removeprefix('sha256:')[:12]}": step for step in answer["steps"]}
+    assert {target: set(sources.split(", ")) for target, sources in graph[1:]} == {
+        name: {other for other, source in digests.items() if source["digest"] in step["inputs"].values()}
+        for name, step in digests.items()
+        if step["inputs"]
+    }
 
 
 def test_an_alias_that_nothing_has_is_one_line(sskd: Callable, experiment: str):
