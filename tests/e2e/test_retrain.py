@@ -153,6 +153,25 @@ def test_what_is_new_is_labelled_and_what_holds_stands(trained: Trained, tmp_pat
     assert read_model(URI, base.tracking, store) == file, "byte for byte"
 
 
+def test_watching_goes_on_when_nothing_is_new_and_ends_when_told(trained: Trained, tmp_path: Path):
+    known = Dataset.load(trained.first["prepare"], trained.store).images("unlabeled")[0]
+    place, own = tmp_path / "camera", tmp_path / "base.json"
+    place.mkdir()
+    (place / "a.png").write_bytes(trained.store.get(known.uri))
+    own.write_text(trained.base.model_dump_json())
+    command = [SSKD, "retrain", "--watch", "--unlabeled", str(place), "-e", str(own), "--state-dir", str(tmp_path)]
+    command += ["--set", "retrain.quiet_seconds=0", "--set", "retrain.poll_seconds=0.05"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert "0 new images, 1 known, 0 copies" in process.stdout.readline()
+            (place / "b.png").write_bytes(trained.store.get(known.uri))
+            assert "0 new images, 2 known, 0 copies" in process.stdout.readline()
+            process.terminate()
+            assert process.wait() == 143
+        finally:
+            process.kill()
+
+
 def test_a_retrain_goes_to_a_cluster_with_what_stands(trained: Trained, tmp_path: Path):
     store = trained.store
     for index in range(NEW):
