@@ -2,8 +2,8 @@
 
 - `fp16`: weights and arithmetic in 16-bit floats. Half the size; faster on a GPU, not on a CPU.
 - `int8_dynamic`: 8-bit weights of matrix products; the range of the activations is measured in every run.
-- `int8_static`: 8-bit weights and activations of matrix products and convolutions, whose ranges were measured on
-  images of the domain; in standard ONNX (QuantizeLinear, DequantizeLinear) that every runtime fuses.
+- `int8_static`: 8-bit weights and activations of convolutions and of products with weights, whose ranges were measured
+  on images of the domain; in standard ONNX (QuantizeLinear, DequantizeLinear) that every runtime fuses.
 
 The inputs and outputs of all of them are 32-bit floats, so that the contract stays the same.
 """
@@ -103,18 +103,30 @@ def _int8_static(source: Path, target: Path, calibration: Iterable[NDArray[np.fl
         yield first
         yield from batches
 
+    prepared = _prepared(source, target)
     quantize_static(
-        _prepared(source, target),
+        prepared,
         target,
         _Batches(every()),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=_PRODUCTS_AND_CONVOLUTIONS,
+        nodes_to_quantize=_with_weights(onnx.load_model(prepared)),
         per_channel=True,
         # Weights of 7 bits: on CPUs without VNNI, sums of 8-bit products overflow without a word.
         reduce_range=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
     )
+
+
+def _with_weights(graph: onnx.ModelProto) -> list[str]:
+    """Return the products and convolutions with weights.
+
+    A product of two activations, as attention has them, would convert both in every run: slower than 32 bits.
+    """
+    weights = {item.name for item in graph.graph.initializer}
+    kinds = _PRODUCTS_AND_CONVOLUTIONS
+    return [node.name for node in graph.graph.node if node.op_type in kinds and node.input[1] in weights]
 
 
 _WRITERS: dict[CheapPrecision, Callable[[Path, Path, Iterable[NDArray[np.float32]]], None]] = {

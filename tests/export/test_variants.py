@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from engine_fixtures import Rectangles
 
@@ -64,6 +65,18 @@ def test_what_is_cheap_about_each(write: Callable[..., Path], exported: Path) ->
     assert stored(static)[onnx.TensorProto.INT8] > 0.5 * total
     quantised = {node.op_type for node in onnx.load(static).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= quantised
+
+
+def test_static_leaves_products_of_two_activations_alone(write: Callable[..., Path], tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(write("int8_static"), options, providers=["CPUExecutionProvider"])
+    graph = onnx.load(tmp_path / "fused.onnx").graph
+    weights = {item.name for item in graph.initializer}
+    second_factors = [node.input[3] for node in graph.node if node.op_type == "QLinearMatMul"]
+    assert second_factors
+    assert set(second_factors) <= weights
 
 
 def test_static_ranges_are_those_of_the_calibration_images(write: Callable[..., Path], exported: Path) -> None:
