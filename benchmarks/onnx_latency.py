@@ -7,6 +7,9 @@ onnxruntime in 32-bit floats, 16-bit floats and 8-bit integers.
 Prints a Markdown table: AP on the test split, size, and time of the network alone (no decoding, no masks) by batch, and
 writes it with all that it was measured on to `benchmarks/results/onnx_latency.json`.
 
+`--clock cpu` counts processor time, which on one thread is what a quiet machine's clock on the wall would show: for a
+machine that is not quiet.
+
 All ways take turns, a block of runs each, round after round: what else the machine does meets all of them alike. A
 speed-up is the median over the rounds of the ratio within a round, beside the lowest and the highest.
 """
@@ -18,7 +21,9 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -51,6 +56,7 @@ RESULTS = Path(__file__).parent / "results" / "onnx_latency.json"
 GOALS = {"onnxruntime fp32": 1.5, "onnxruntime int8_static": 2.5}
 """Least speed-up over eager PyTorch on one image; the second at no more than this loss of AP:"""
 MAX_AP_LOSS = 0.5
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 Run = Callable[[NDArray[np.float32]], object]
 
 
@@ -147,6 +153,7 @@ def ways(subject: Subject, threads: int, folder: Path) -> Iterator[Way]:
     def forward(network: Callable[[torch.Tensor], object], pixels: NDArray[np.float32]) -> object:
         return network(torch.from_numpy(pixels))
 
+    print("making and evaluating every way", file=sys.stderr)
     yield Way("PyTorch eager fp32", mask_ap, weights, partial(forward, subject.model))
     # Compiled for each batch by itself; the same network in the same arithmetic, so its AP is that of eager.
     compiled = torch.compile(subject.model, dynamic=False)
@@ -161,16 +168,19 @@ def ways(subject: Subject, threads: int, folder: Path) -> Iterator[Way]:
         yield Way(f"onnxruntime {precision}", found, path.stat().st_size / 1e6, exported.logits)
 
 
-def timed(every: list[Way], size: tuple[int, int], batch: int, rounds: int, runs: int) -> dict[str, Timing]:
+def timed(
+    every: list[Way], size: tuple[int, int], batch: int, rounds: int, runs: int, clock: Callable[[], float]
+) -> dict[str, Timing]:
     """Time all ways at one batch of random pixels, in turns; the first is what the others are compared with."""
     pixels = np.random.default_rng(0).standard_normal((batch, 3, *size), dtype=np.float32)
     calls = {way.name: partial(way.run, pixels) for way in every}
-    for call in calls.values():
-        time_runs(call, 5)  # compiles, allocates, fills caches
+    for name, call in calls.items():
+        print(f"batch {batch}: {name}", file=sys.stderr)
+        time_runs(call, 3)  # compiles, allocates, fills caches
     taken: dict[str, list[list[float]]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            taken[name].append(time_runs(call, runs))
+            taken[name].append(time_runs(call, runs, clock))
     medians = {name: [statistics.median(block) for block in blocks] for name, blocks in taken.items()}
     base = medians[every[0].name]
     found = {}
@@ -214,18 +224,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--runs", type=int, default=20, help="a block")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     arguments = parser.parse_args()
+    if arguments.clock == "cpu" and arguments.threads > 1:
+        parser.error("--clock cpu adds up what threads do at once; give --threads 1, too")
     torch.set_num_threads(arguments.threads)
     with embedded(arguments.state_dir) as config, tempfile.TemporaryDirectory() as folder:
         subject = open_subject(ObjectStore(config), Path(folder))
         every = list(ways(subject, arguments.threads, Path(folder)))
         load = [os.getloadavg()[0]]
-        timings = {batch: timed(every, subject.size, batch, arguments.rounds, arguments.runs) for batch in BATCHES}
+        timings = {
+            batch: timed(every, subject.size, batch, arguments.rounds, arguments.runs, CLOCKS[arguments.clock])
+            for batch in BATCHES
+        }
         load.append(os.getloadavg()[0])
     conditions = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {arguments.threads} threads used",
         "load_average": [round(value, 1) for value in load],
         "input": list(subject.size),
+        "clock": arguments.clock,
         "rounds": arguments.rounds,
         "runs_a_round": arguments.runs,
         "split": "test",
