@@ -21,7 +21,8 @@ Picture = NDArray[np.uint8]
 
 def fogged(image: Picture) -> Picture:
     """Return a scene as a lens shows it that fogs up: half the contrast, and bright."""
-    return np.minimum(image * 0.5 + 120, 255).astype(np.uint8)
+    pixels: Picture = np.minimum(image * 0.5 + 120, 255).astype(np.uint8)
+    return pixels
 
 
 def noise(image: Picture) -> Picture:
