@@ -6,7 +6,7 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 _USER = re.compile(r"://[^/\s'\"]*@")
 
@@ -21,6 +21,8 @@ def _open(value: str) -> str:
 
 ServerUri = Annotated[str, AfterValidator(_open)]
 """A URI without user and password."""
+HttpUri = Annotated[str, Field(pattern=r"^https?://"), AfterValidator(_open)]
+"""Such a URI of a web server."""
 
 
 def hide_user(text: str) -> str:

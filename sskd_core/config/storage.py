@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sskd_core.config.address import ServerUri
+from sskd_core.config.address import HttpUri
 from sskd_core.config.base import StrictModel
 
 CACHE_VARIABLE = "SSKD_CACHE_DIR"
@@ -23,7 +23,7 @@ class StorageConfig(StrictModel):
     """
 
     root: S3Uri | None = Field(None, description="prefix below which outputs are written, s3://bucket/prefix")
-    endpoint_url: ServerUri | None = Field(None, pattern=r"^https?://", description="S3 endpoint; null for AWS")
+    endpoint_url: HttpUri | None = Field(None, description="S3 endpoint; null for AWS")
     region: str = "us-east-1"
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     checksums: Literal["when_required", "when_supported"] = Field(

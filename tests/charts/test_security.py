@@ -9,7 +9,7 @@ import pytest
 from chart_objects import Object, Pod, of_kind, pods
 
 from tests.charts.conftest import SETS
-from tests.pipelines.test_sskd import SECRET_SHAPES
+from tests.pipelines.test_compile import SECRET_SHAPES
 
 # https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
 ALLOWED_VOLUMES = {
