@@ -46,6 +46,7 @@ def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> None:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True)
     pipeline = BUILDERS[experiment.method](ClusterConfig())
     _stop_at_first_failure(pipeline.pipeline_spec)
+    _leave_out_what_nobody_gives(pipeline.pipeline_spec)
     if experiment.trains_baseline_beside:
         _ask_last_for(BASELINE, pipeline.pipeline_spec)
     with baseline_beside(experiment, pipeline_root):
@@ -90,6 +91,21 @@ def _ask_last_for(branch: str, spec: Any) -> None:
     for dag in _dags(spec):
         if name in dag.tasks:
             dag.tasks[name].dependent_tasks.append(last)
+
+
+def _leave_out_what_nobody_gives(spec: Any) -> None:
+    """Drop the optional parameters of a component that none of its tasks sets, such as another method's.
+
+    `kfp.local` would hand on None for each and fail at those that are whole numbers; a cluster leaves them out.
+    """
+    given: dict[str, set[str]] = {}
+    for dag in _dags(spec):
+        for task in dag.tasks.values():
+            given.setdefault(task.component_ref.name, set()).update(task.inputs.parameters)
+    for name, names in given.items():
+        parameters = spec.components[name].input_definitions.parameters
+        for parameter in [item for item in parameters if parameters[item].is_optional and item not in names]:
+            del parameters[parameter]
 
 
 def _dags(spec: Any) -> list[Any]:

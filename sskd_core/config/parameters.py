@@ -112,7 +112,7 @@ _ELSEWHERE = {
     "name": "guided",
     EXPERIMENT: "{preset: demo_guided, data: {}}",
     "adapt_iterations": 300,
-    "distill_iterations": 300,
+    "distill_iterations": 600,
     "gate_min_gain": 0.0,
 }
 """Defaults of Guided Distillation's form that differ."""

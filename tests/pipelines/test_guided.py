@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from pipelines import local
 from pipelines.cluster import ClusterConfig
 from pipelines.compile import compile_pipeline
+from pipelines.guided import build
 from sskd_core.config.graph import GUIDED
 from sskd_core.config.parameters import GUIDED_PARAMETERS
 from tests.compiled_pipeline import graph_of, inside, leaves
@@ -40,3 +42,13 @@ def test_configure_knows_the_method_and_gets_no_field_of_another(text: str):
     given = inside(next(yaml.safe_load_all(text)), "prepare")["configure"]["inputs"]["parameters"]
     assert given["method"]["runtimeValue"]["constant"] == "guided"
     assert set(given) == {"method", "run_id", "secrets", *(item.name for item in GUIDED_PARAMETERS)}
+
+
+def test_the_local_runner_leaves_out_the_settings_of_other_methods():
+    """KFP's would hand on None for them, and fail at whole numbers."""
+    spec = build(ClusterConfig()).pipeline_spec
+    assert "refine_iterations" in spec.components["comp-configure"].input_definitions.parameters
+    local._leave_out_what_nobody_gives(spec)
+    left = spec.components["comp-configure"].input_definitions.parameters
+    assert {"seed", "adapt_iterations", "distill_iterations"} <= set(left)
+    assert not {"refine_iterations", "label_workers"} & set(left)
