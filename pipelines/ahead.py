@@ -1,6 +1,7 @@
-"""The baseline beside the chain. `kfp.local` runs one task after the other and leaves cores idle on which a second
-stage could train; the supervised student needs nothing but the data. A process of its own starts it early, through the
-same entry, so that KFP's task finds the result, or waits for it.
+"""The baseline beside the longest training. `kfp.local` runs one task after the other, and a small network's training
+keeps no two cores busy; the supervised student needs nothing but the data. A process of its own trains it through the
+same entry, so that KFP's task finds the result, or waits for it. It starts with `distill`: earlier it would only take
+cores from the teacher, on which everything waits.
 """
 
 import subprocess
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sskd_core.config.experiment import ExperimentConfig
-from sskd_core.config.graph import BASELINE
+from sskd_core.config.graph import BASELINE, BESIDE_BASELINE
 from sskd_core.stages.entry import find_result, run_node
 from sskd_core.storage.manifest import Manifest
 
@@ -41,13 +42,18 @@ def baseline_beside(experiment: ExperimentConfig, folder: Path) -> Iterator[None
 
 
 def run_baseline(experiment: ExperimentConfig) -> Manifest:
-    """Run the baseline's node as soon as the pipeline has committed what it needs."""
-    inputs = {name: _wait_for(experiment, source) for name, source in experiment.node(BASELINE).inputs.items()}
-    return run_node(experiment, BASELINE, inputs)
+    """Run the baseline's node as soon as the pipeline can start the training beside it."""
+    _inputs(experiment, BESIDE_BASELINE)
+    return run_node(experiment, BASELINE, _inputs(experiment, BASELINE))
 
 
-def _wait_for(experiment: ExperimentConfig, source: str) -> Manifest:
-    """Wait as long as it takes: whoever started this process stops it when the pipeline breaks off."""
-    while (manifest := find_result(experiment, source, {})) is None:
+def _inputs(experiment: ExperimentConfig, node: str) -> dict[str, Manifest]:
+    """Wait for what a node reads, as long as it takes: who started this process stops it if the pipeline breaks off."""
+    return {name: _wait_for(experiment, source) for name, source in experiment.node(node).inputs.items()}
+
+
+def _wait_for(experiment: ExperimentConfig, node: str) -> Manifest:
+    inputs = _inputs(experiment, node)
+    while (manifest := find_result(experiment, node, inputs)) is None:
         time.sleep(_POLL_SECONDS)
     return manifest

@@ -14,6 +14,8 @@ from sskd_core.errors import ConfigError
 Method = Literal["sskd", "guided"]
 BASELINE = "train_supervised"
 """The student that learns from annotations alone; it needs nothing but the data."""
+BESIDE_BASELINE = "distill"
+"""The longest training: on a machine with cores for two, the baseline runs beside it."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         float,
         "stages.pseudo_label.score_threshold",
         "Least score of a pseudo-label, 0 to 1: class score x mask score.",
-        0.5,
+        0.6,
     ),
     Parameter(
         "lambda_semi", float, "stages.distill.lambda_semi", "Weight of the pseudo-labels when the student learns.", 5.0
@@ -81,9 +81,9 @@ PARAMETERS: tuple[Parameter, ...] = (
         int,
         "stages.train_supervised.iterations",
         "Steps of the student on labels alone, the figure to beat; as many as the next two together.",
-        850,
+        1000,
     ),
-    Parameter("distill_iterations", int, "stages.distill.iterations", "Steps of the student on pseudo-labels.", 800),
+    Parameter("distill_iterations", int, "stages.distill.iterations", "Steps of the student on pseudo-labels.", 950),
     Parameter("refine_iterations", int, "stages.refine.iterations", "Steps of the student on labels, at last.", 50),
     Parameter("label_workers", int, "label_workers", "Labelling tasks that run side by side, 1 to 100.", 2),
     Parameter(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sskd_core.config.base import StrictModel
 from sskd_core.config.experiment import ExperimentConfig
-from sskd_core.config.graph import BASELINE, Method, Node
+from sskd_core.config.graph import BASELINE, BESIDE_BASELINE, Method, Node
 from sskd_core.config.train import TrainStageConfig
 from sskd_core.distributed.launch import follows, started_by_torchrun
 from sskd_core.errors import ConfigError, DataError, IntegrityError, Interrupted, UserError
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 SHARED_VARIABLE = "SSKD_SHARED_MACHINE"
 """Set by a runner whose tasks share one machine."""
-_BESIDE_EACH_OTHER = ("adapt_teacher", BASELINE, "distill")
-"""The baseline trains beside the chain and is done before the chain's last training."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -283,7 +281,7 @@ def _threads_of_all(job: _Job) -> int | None:
     if experiment.threads is not None or not os.environ.get(SHARED_VARIABLE):
         return experiment.threads
     beside = experiment.label_workers if job.worker is not None else 1
-    if job.node.stage in _BESIDE_EACH_OTHER and experiment.trains_baseline_beside:
+    if job.node.name in (BASELINE, BESIDE_BASELINE) and experiment.trains_baseline_beside:
         beside = experiment.side_by_side
     return max(1, (os.cpu_count() or 1) // beside) if beside > 1 else None
 
