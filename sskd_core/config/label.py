@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sskd_core.config.base import Runtime, StrictModel
 
@@ -20,6 +20,12 @@ class PseudoLabelConfig(StrictModel):
     min_area: int = Field(16, ge=0, description="pixels at original size")
     max_instances: int = Field(100, ge=1, description="best instances an image")
     remove_overlaps: bool = Field(True, description="pixels belong to the best-scored instance alone")
+    min_visible: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="least share of an instance that better ones leave it; a query model's doubles keep slivers",
+    )
     flip: bool = Field(
         False, description="label the mirror image, too, and average the scores of what both show (Data Distillation)"
     )
@@ -31,6 +37,12 @@ class PseudoLabelConfig(StrictModel):
     max_class_drift: Runtime[float] = Field(
         0.6, ge=0, le=1, description="health: largest total-variation distance to the labelled class histogram"
     )
+
+    @model_validator(mode="after")
+    def _visible_needs_owners(self) -> PseudoLabelConfig:
+        if self.min_visible and not self.remove_overlaps:
+            raise ValueError("min_visible counts the pixels that overlaps take, so it needs remove_overlaps")
+        return self
 
 
 class PseudoLabelStageConfig(StrictModel):

@@ -62,7 +62,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         float,
         "stages.pseudo_label.score_threshold",
         "Least score of a pseudo-label, 0 to 1: class score x mask score.",
-        0.6,
+        0.5,
     ),
     Parameter(
         "lambda_semi", float, "stages.distill.lambda_semi", "Weight of the pseudo-labels when the student learns.", 5.0

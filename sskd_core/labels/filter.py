@@ -20,7 +20,7 @@ from sskd_core.errors import ConfigError
 
 REASONS = ("score", "area", "overlap", "max_instances")
 """Why an instance is rejected: score under the threshold of its class; fewer pixels than `min_area`; fewer
-than that left after better instances took theirs; `max_instances` better ones."""
+than that, or than `min_visible` of its own, left after better instances took theirs; `max_instances` better ones."""
 
 _NEAR_MISS = 0.5
 
@@ -79,8 +79,8 @@ class LabelFilter:
             if reason is None and self._config.remove_overlaps:
                 mask = decode_mask(item.rle)
                 taken = np.zeros_like(mask) if taken is None else taken
-                item = _without(item, mask, taken)
-                if item.area < self._least_area:
+                whole, item = item.area, _without(item, mask, taken)
+                if item.area < max(self._least_area, self._config.min_visible * whole):
                     reason = "overlap"
                 else:
                     taken |= mask

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from sskd_core.config.label import PseudoLabelConfig
 from sskd_core.data.masks import decode_mask, encode_mask, mask_area, mask_bbox
@@ -83,6 +84,16 @@ def test_what_overlaps_leave_too_small_is_rejected_and_gives_its_pixels_back():
     assert rejected == {"overlap": 1}
 
 
+def test_what_is_mostly_a_better_instance_is_its_double():
+    strong, double = instance(0.9, columns=(0, 10)), instance(0.8, columns=(0, 16))
+    behind = instance(0.7, columns=(12, 20), rows=(0, 10))
+    kept, rejected = run([strong, double, behind], min_visible=0.5)
+    assert [(item.score, item.area) for item in kept] == [(0.9, 100.0), (0.7, 80.0)]
+    assert rejected == {"overlap": 1}
+    kept, _ = run([strong, double], min_visible=60 / 160)
+    assert [item.area for item in kept] == [100.0, 60.0]
+
+
 def test_overlaps_stay_when_the_rule_is_off():
     candidates = [instance(0.9), instance(0.8)]
     assert run(candidates, remove_overlaps=False) == (candidates, {})
@@ -128,3 +139,8 @@ def test_every_candidate_is_kept_or_counted_and_labels_obey_the_rules(drawn, rem
         assert item.bbox == mask_bbox(item.rle)
     if remove_overlaps and masks:
         assert np.sum(masks, axis=0).max() == 1
+
+
+def test_a_rule_about_overlaps_needs_that_they_are_resolved():
+    with pytest.raises(ValidationError, match="min_visible counts the pixels that overlaps take"):
+        PseudoLabelConfig(min_visible=0.5, remove_overlaps=False)
