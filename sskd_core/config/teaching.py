@@ -55,12 +55,19 @@ class OnlineLabelConfig(StrictModel):
     nms_iou: float | None = Field(
         None, gt=0, lt=1, description="an instance that overlaps a better one of its class by more is dropped"
     )
+    nms_across_classes: bool = Field(False, description="likewise one that overlaps a better one of another class")
     mask_loss_score: float | None = Field(
         None, ge=0, le=1, description="mask score from which an instance teaches its mask; below, its class alone"
     )
     patience: Runtime[int | None] = Field(
         None, ge=1, description="health: iterations in a row without a pseudo-instance that stop the run; null: a tenth"
     )
+
+    @model_validator(mode="after")
+    def _across_needs_a_limit(self) -> OnlineLabelConfig:
+        if self.nms_across_classes and self.nms_iou is None:
+            raise ValueError("nms_across_classes needs nms_iou, the overlap from which an instance is a double")
+        return self
 
     def patience_in(self, iterations: int) -> int:
         """Return how long a teacher may be silent in a run of so many iterations."""

@@ -80,7 +80,8 @@ class OnlineFilter:
         limit = self._config.nms_iou
         if limit is not None:
             before = kept.sum()
-            images = zip(kept, score, label, hard, strict=True)
+            kinds = torch.zeros_like(label) if self._config.nms_across_classes else label
+            images = zip(kept, score, kinds, hard, strict=True)
             kept = torch.stack([_without_doubles(*image, limit) for image in images])
             rejected["overlap"] = before - kept.sum()
         return OnlineLabels(
@@ -115,15 +116,15 @@ class OnlineFilter:
         return Target(label[kept], hard[kept].float(), teaches)
 
 
-def _without_doubles(kept: Tensor, score: Tensor, label: Tensor, hard: Tensor, limit: float) -> Tensor:
-    """Drop, best score first, what overlaps a kept instance of its class by more than `limit`; one image."""
+def _without_doubles(kept: Tensor, score: Tensor, kind: Tensor, hard: Tensor, limit: float) -> Tensor:
+    """Drop, best score first, what overlaps a kept instance of its kind by more than `limit`; one image."""
     queries = kept.nonzero()[:, 0]
     queries = queries[score[queries].argsort(descending=True, stable=True)]
     masks = hard[queries].flatten(1).float()
     shared = masks @ masks.T
     area = masks.sum(1)
     union = (area[:, None] + area[None] - shared).clamp_min(1.0)
-    same = label[queries][:, None] == label[queries][None]
+    same = kind[queries][:, None] == kind[queries][None]
     doubles = (same & (shared / union > limit)).tolist()
     chosen: list[int] = []
     for place in range(len(queries)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from sskd_core.config.teaching import OnlineLabelConfig
 from sskd_core.errors import ConfigError
@@ -107,6 +108,15 @@ def test_doubles_of_a_class_go_to_the_better_one():
     assert found.targets[0].labels.tolist() == [0, 1, 0]
     assert found.targets[0].masks.flatten(1).sum(1).tolist() == [9, 10, 10]
     assert keep([first, double], nms_iou=0.95).instances == 2
+
+
+def test_doubles_across_classes_go_to_the_better_one():
+    weak, best, apart = query(1, 0.85, block(10)), query(0, 0.9, block(9)), query(0, 0.75, block(10, row=3))
+    found = keep([weak, best, apart], nms_iou=0.5, nms_across_classes=True)
+    assert counts(found) == {"overlap": 1}
+    assert found.targets[0].labels.tolist() == [0, 0]
+    with pytest.raises(ValidationError, match="nms_across_classes needs nms_iou"):
+        OnlineLabelConfig(nms_across_classes=True)
 
 
 def test_a_class_may_have_a_threshold_of_its_own():
