@@ -54,6 +54,13 @@ ROWS = (
     ),
     Row("rules for labels", "class, soft area, no doubles", "distill", None),
     Row("rules for labels", "class and soft area", "distill", None, (f"{_TEACHING}filter.nms_iou=null",)),
+    Row(
+        "rules for labels",
+        "no doubles of another class either",
+        "distill",
+        None,
+        (f"{_TEACHING}filter.nms_across_classes=true",),
+    ),
     Row("rules for labels", "+ hard area", "distill", None, (f"{_TEACHING}filter.hard_area=0",)),
     # Polite Teacher's threshold, on the mean probability inside the mask instead of a predicted quality.
     Row(
