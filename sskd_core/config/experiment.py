@@ -52,7 +52,7 @@ class ExperimentConfig(StrictModel):
     stages: StagesConfig
     label_workers: Runtime[int] = Field(1, ge=1, le=100, description="parallel labelling tasks")
     side_by_side: Runtime[int] = Field(
-        1, ge=1, le=2, description="trainings at once where one machine runs all: 2 trains the baseline beside the rest"
+        1, ge=1, le=2, description="trainings at once where one machine runs all: 2 trains the baseline beside distill"
     )
     threads: Runtime[int | None] = Field(None, ge=1, description="CPU threads a stage; null for all cores")
     retrain: Runtime[RetrainConfig] = Field(default_factory=RetrainConfig)
@@ -106,7 +106,7 @@ class ExperimentConfig(StrictModel):
 
     @property
     def trains_baseline_beside(self) -> bool:
-        """Whether, where one machine runs all, the supervised student trains beside the chain."""
+        """Whether, where one machine runs all, the supervised student trains beside `distill`."""
         return self.side_by_side > 1 and any(item.name == BASELINE for item in self.nodes)
 
     @property

@@ -128,7 +128,7 @@ def test_the_results_are_complete(site: Site):
     assert all(stage.seconds > 0 and stage.peak_memory_mb > 0 for stage in results.stages.values())
     page = (site.folder / "state/reports/micro-seed0/report.html").read_text()
     assert "</html>" in page
-    # The baseline ran beside the chain, and KFP's task found it.
+    # The baseline ran beside distill, and KFP's task found it.
     ends = [record["status"] for record in site.progress("train_supervised") if record["kind"] == "end"]
     assert ends == ["done", "cached"]
 
