@@ -9,12 +9,27 @@ import runpy
 import sys
 from importlib.util import find_spec
 
+from components.fork_server import SOCKET_VARIABLE, hand_over
+
 # KFP looks at it when it is imported: only what a component needs to run is loaded.
 os.environ["_KFP_RUNTIME"] = "true"
 
 
 def main() -> None:
-    """Run one component.
+    """Run one component, here or, where a server of this machine forks for tasks, in a process of that one.
+
+    Raises:
+        SystemExit: with one line, when this image does not have it.
+    """
+    server = os.environ.get(SOCKET_VARIABLE)
+    code = hand_over(server) if server else None
+    if code is not None:
+        sys.exit(code)
+    run()
+
+
+def run() -> None:
+    """Run, in this process, the component that its arguments name.
 
     Raises:
         SystemExit: with one line, when this image does not have it.

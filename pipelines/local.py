@@ -1,7 +1,7 @@
 """Running the pipeline on this machine: `kfp.local` starts every task as a subprocess with this Python.
 
-Tasks run one after the other, labelling workers two at a time; `ahead.py` trains the baseline beside them. KFP's own
-cache stays off: a stage that was done before says so itself. When the runner is told to stop it lets the running stage
+Tasks run one after the other, labelling workers two at a time, and share their imports; `ahead.py` trains the baseline
+beside them. KFP's own cache stays off: a stage that was done before says so itself. When the runner is told to stop it lets the running stage
 save its state and begins no other.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 
 from kfp import local
 
+from components.fork_server import serving
 from pipelines.ahead import baseline_beside
 from pipelines.cluster import ClusterConfig
 from pipelines.methods import BUILDERS
@@ -49,7 +50,7 @@ def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> None:
     _leave_out_what_nobody_gives(pipeline.pipeline_spec)
     if experiment.trains_baseline_beside:
         _ask_last_for(BASELINE, pipeline.pipeline_spec)
-    with baseline_beside(experiment, pipeline_root):
+    with serving(), baseline_beside(experiment, pipeline_root):
         pipeline(**fill_in(experiment))
 
 
