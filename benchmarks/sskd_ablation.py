@@ -33,6 +33,11 @@ _PLAIN_ADAPT, _PLAIN_SELF, _PLAIN_DISTILL = (
 )
 _UNADAPTED = ("stages.adapt_teacher.iterations=0", "stages.self_train_teacher.iterations=0")
 _SAMPLER = "stages.distill.contrast.negatives={}"
+_OWN_IMAGE = tuple(
+    f"stages.distill.contrast.{setting}"
+    for setting in ("negative_scope=same_image", "feature_level=1", "num_negatives=48")
+)
+"""Negatives where mistakes are likely: from the anchor's own image, a quarter of its 12 x 16 cells."""
 
 ROWS = (
     Row("main", "zero-shot teacher", "adapt_teacher", 22.0, (_UNADAPTED[0],)),
@@ -66,6 +71,8 @@ ROWS = (
     Row("negatives", "mask", "distill", 30.6, (_SAMPLER.format("mask"),)),
     Row("negatives", "class", "distill", 31.1, (_SAMPLER.format("class"),)),
     Row("negatives", "fusion", "distill", 32.2),
+    Row("negatives of the own image", "uniform", "distill", None, (*_OWN_IMAGE, _SAMPLER.format("uniform"))),
+    Row("negatives of the own image", "fusion", "distill", None, _OWN_IMAGE),
     *(Row("lambda_pxl", str(value), "distill", None, (f"stages.distill.lambda_pxl={value}",)) for value in (0.01,)),
     Row("lambda_pxl", "0.1", "distill", 32.2),
     *(Row("lambda_pxl", str(value), "distill", None, (f"stages.distill.lambda_pxl={value}",)) for value in (0.2, 0.5)),
