@@ -1,8 +1,8 @@
 """Running the pipeline on this machine: `kfp.local` starts every task as a subprocess with this Python.
 
 Tasks run one after the other, labelling workers two at a time, and share their imports; `ahead.py` trains the baseline
-beside them. KFP's own cache stays off: a stage that was done before says so itself. When the runner is told to stop it lets the running stage
-save its state and begins no other.
+beside them. KFP's own cache stays off: a stage that was done before says so itself. When the runner is told to stop it
+lets the running stage save its state and begins no other.
 """
 
 import os
