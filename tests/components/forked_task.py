@@ -20,7 +20,8 @@ def main() -> None:
         told = {"arguments": sys.argv, "folder": str(Path.cwd()), "parent": os.getppid(), "input": sys.stdin.read()}
         print(json.dumps(told | {"modules": [name for name in ("torch", "mlflow", "kfp") if name in sys.modules]}))
     elif task == "wait":
-        signal.signal(signal.SIGTERM, stopped)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stopped)
         print(os.getpid(), flush=True)
         signal.pause()
     elif task == "die":

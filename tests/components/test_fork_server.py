@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ COMMAND = [
     *("--function_to_execute", "configure", "--executor_input", "{}"),
 ]
 ROOT = Path(__file__).parents[2]
+Start = Callable[[], tuple[subprocess.Popen[str], psutil.Process]]
 
 
 @pytest.fixture
@@ -44,11 +45,21 @@ def run(task: str, folder: Path = ROOT, given: str = "") -> subprocess.Completed
     )
 
 
-def start(task: str) -> tuple[subprocess.Popen[str], psutil.Process]:
-    """Start a task that waits; return the process that handed it over, and the task's own."""
-    owner = subprocess.Popen(COMMAND, env=environment(task), cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert owner.stdout is not None
-    return owner, psutil.Process(int(owner.stdout.readline()))
+@pytest.fixture
+def start(server: psutil.Process) -> Iterator[Start]:
+    """Starts a task that waits: the process that hands it over, and the task's own. What a test leaves is ended."""
+    owners: list[subprocess.Popen[str]] = []
+
+    def begin() -> tuple[subprocess.Popen[str], psutil.Process]:
+        owner = subprocess.Popen(COMMAND, env=environment("wait"), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        owners.append(owner)
+        assert owner.stdout is not None
+        return owner, psutil.Process(int(owner.stdout.readline()))
+
+    yield begin
+    for owner in owners:
+        with owner:  # waits for it and closes its output
+            owner.kill()
 
 
 def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -78,8 +89,8 @@ def test_the_exit_code_is_the_task_s(server: psutil.Process, task: str, code: in
     assert run(task).returncode == code
 
 
-def test_tasks_run_beside_each_other(server: psutil.Process):
-    waiting = [start("wait") for _ in range(2)]
+def test_tasks_run_beside_each_other(start: Start):
+    waiting = [start() for _ in range(2)]
     assert run("2").returncode == 2
     for owner, _ in waiting:
         owner.terminate()
@@ -87,26 +98,23 @@ def test_tasks_run_beside_each_other(server: psutil.Process):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_reaches_the_task_once(server: psutil.Process, number: signal.Signals):
-    owner, _ = start("wait")
+def test_a_signal_reaches_the_task_once(start: Start, number: signal.Signals):
+    owner, _ = start()
     owner.send_signal(number)
     output, _ = owner.communicate()
-    if number == signal.SIGTERM:
-        assert (owner.returncode, output) == (143, "stopped by 15\n")
-    else:
-        assert owner.returncode == 128 + signal.SIGINT  # as of any Python program that does not catch it
+    assert (owner.returncode, output) == (143, f"stopped by {number.value}\n")
 
 
-def test_a_task_whose_owner_is_killed_saves_its_state(server: psutil.Process):
-    owner, _ = start("wait")
+def test_a_task_whose_owner_is_killed_saves_its_state(start: Start):
+    owner, _ = start()
     owner.kill()
     output, _ = owner.communicate()
     assert output == "stopped by 15\n"
     assert run("0").returncode == 0
 
 
-def test_a_task_is_killed_with_the_server(server: psutil.Process):
-    owner, task = start("wait")
+def test_a_task_is_killed_with_the_server(server: psutil.Process, start: Start):
+    owner, task = start()
     server.kill()
     assert owner.wait() == 1
     psutil.wait_procs([task], timeout=60)
@@ -122,17 +130,8 @@ def test_the_temporary_folder_may_have_a_long_name(monkeypatch: pytest.MonkeyPat
     assert list(folder.iterdir()) == []
 
 
-def test_a_task_that_works_lets_the_server_import_what_stages_need(server: psutil.Process):
-    owner, _ = start("wait")
-    while "torch" not in told(run("tell"))["modules"]:
+def test_a_task_that_works_lets_the_server_import_what_stages_need(start: Start):
+    assert told(run("tell"))["modules"] == ["kfp"]
+    start()
+    while told(run("tell"))["modules"] != ["torch", "mlflow", "kfp"]:
         pass
-    assert told(run("tell"))["modules"] == ["torch", "mlflow", "kfp"]
-    owner.terminate()
-    assert owner.wait() == 143
-
-
-def test_the_end_waits_for_the_tasks_that_still_run():
-    with serving():
-        owner, _ = start("wait")
-        owner.terminate()
-    assert owner.wait(timeout=0) == 143
