@@ -217,4 +217,4 @@ def _score(data: Manifest, trained: Manifest, store: ObjectStore) -> float:
 
 def _mean(found: list[dict[str, float]], name: str) -> str:
     values = [item[name] for item in found if name in item]
-    return f"{statistics.mean(values):.2f}" if values else ""
+    return f"{statistics.mean(values):.3f}" if values else ""
