@@ -112,7 +112,7 @@ def hand_over(path: str) -> int | None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         status = _received(connection, _STATUS)
     if len(status) < _STATUS:
-        print("the process that runs the tasks of this machine is gone", file=sys.stderr)
+        print("the server that this machine's tasks fork from is gone; run the same command again", file=sys.stderr)
         return 1
     code = int.from_bytes(status, "big", signed=True)
     return code if code >= 0 else 128 - code
