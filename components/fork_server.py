@@ -157,7 +157,7 @@ class _Server:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         while self._is_open or self._running:
             ready = self._selector.select(self._patience())
-            if self._patience() == 0.0 and not ready:
+            if not ready:
                 importlib.import_module(self._unimported.pop(0))
             # One at a time: what it does can make the others stale.
             for key, _ in ready[:1]:
@@ -249,7 +249,7 @@ def _received(connection: socket.socket, count: int) -> bytes:
 
 
 def _die_with(server: int) -> None:
-    """Be killed with the server, as a process that does its own work would be with its group."""
+    """Leave the server's group, whose signals come through the owner, and yet be killed with the server."""
     os.setpgid(0, 0)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:
