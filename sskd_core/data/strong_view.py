@@ -69,7 +69,7 @@ def _recolour(image: Tensor, config: StrongViewConfig, rng: np.random.Generator)
                 image = colour.adjust_contrast(image, factors[1])
             case 2:
                 image = colour.adjust_saturation(image, factors[2])
-            case _:
+            case _ if config.hue:  # the turn into another colour space and back costs most
                 image = colour.adjust_hue(image, turn)
     if rng.random() < config.grayscale:
         image = colour.rgb_to_grayscale(image, num_output_channels=3)

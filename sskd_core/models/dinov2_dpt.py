@@ -24,6 +24,9 @@ from sskd_core.config.model import ModelConfig
 from sskd_core.models.protocol import QueryOutput, SegmentationModel
 from sskd_core.models.resize import to_multiple
 
+_LEVELS = 3
+"""Maps that the query decoder attends to."""
+
 
 class Dinov2DptArch(StrictModel):
     """Architecture; the defaults are DINOv2-S with a 256-wide decoder."""
@@ -33,9 +36,15 @@ class Dinov2DptArch(StrictModel):
     depth: int = Field(12, ge=4)
     heads: int = Field(6, ge=1)
     pretrain_size: int = Field(518, ge=14, description="side of the image that the position embedding was trained on")
-    taps: tuple[int, int, int, int] = Field((3, 6, 9, 12), description="blocks whose output is read, counted from 1")
-    neck_sizes: tuple[int, int, int, int] = (96, 192, 384, 768)
-    reassemble_factors: tuple[float, float, float, float] = (4, 2, 1, 0.5)
+    taps: tuple[int, ...] = Field(
+        (3, 6, 9, 12),
+        min_length=_LEVELS,
+        max_length=_LEVELS + 1,
+        description="blocks whose output is read, counted from 1; with three, masks have the finest map's resolution "
+        "and not twice that",
+    )
+    neck_sizes: tuple[int, ...] = Field((96, 192, 384, 768), description="channels of each tap's map")
+    reassemble_factors: tuple[float, ...] = Field((4, 2, 1, 0.5), description="cells of each tap's map a patch")
     decoder_dim: int = Field(256, ge=8, description="width of the DPT fusion, the mask features and the query decoder")
     decoder_layers: int = Field(9, ge=1)
     decoder_heads: int = Field(8, ge=1)
@@ -49,6 +58,8 @@ class Dinov2DptArch(StrictModel):
             raise ValueError("embed_dim must divide by heads, and decoder_dim by decoder_heads")
         if list(self.taps) != sorted(set(self.taps)) or self.taps[0] < 1 or self.taps[-1] > self.depth:
             raise ValueError(f"taps must be increasing numbers of blocks, 1 to depth ({self.depth})")
+        if not len(self.taps) == len(self.neck_sizes) == len(self.reassemble_factors):
+            raise ValueError("taps, neck_sizes and reassemble_factors must be of equal length")
         return self
 
 
@@ -88,7 +99,7 @@ class Dinov2Dpt(SegmentationModel):
         return self.decode(self.encode(pixels))
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
-        """Return the reassembled maps of the four taps; see `SegmentationModel.encode`."""
+        """Return the reassembled maps of the taps; see `SegmentationModel.encode`."""
         patch = self.arch.patch_size
         rows, columns = -(-pixels.shape[2] // patch), -(-pixels.shape[3] // patch)
         states = self.encoder(to_multiple(pixels, patch)).feature_maps
@@ -98,7 +109,8 @@ class Dinov2Dpt(SegmentationModel):
     def decode(self, levels: list[Tensor]) -> QueryOutput:
         """Predict from the maps that `encode` returns."""
         fused = self.neck.fusion_stage([conv(level) for conv, level in zip(self.neck.convs, levels, strict=True)])
-        output = self.decoder(fused[:3], fused[3], output_hidden_states=True)
+        # DPT fuses a fourth map, twice as fine, for the masks; without it they are read off the finest attended one.
+        output = self.decoder(fused[:_LEVELS], fused[-1], output_hidden_states=True)
         return QueryOutput(
             class_logits=[self.class_head(state.transpose(0, 1)) for state in output.intermediate_hidden_states],
             mask_logits=list(output.masks_queries_logits),
