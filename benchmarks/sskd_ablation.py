@@ -20,9 +20,7 @@ BUDGET = (
     "stages.distill.iterations=400",
     "stages.refine.iterations=50",
     # The student of these figures draws masks at half the image's sides; the demo's has become a quicker one since.
-    "student.arch.taps=[1, 2, 3, 4]",
-    "student.arch.neck_sizes=[24, 32, 48, 64]",
-    "student.arch.reassemble_factors=[2, 1, 0.5, 0.25]",
+    "student.arch.upsample_masks=true",
     "stages.distill.contrast.strong_view.hue=0.1",
     *(
         f"stages.{name}.{setting}"

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import Dinov2Config, DPTConfig, Mask2FormerConfig
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Backbone
-from transformers.models.dpt.modeling_dpt import DPTNeck
+from transformers.models.dpt.modeling_dpt import DPTFeatureFusionLayer, DPTNeck
 from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerMaskedAttentionDecoderLayer,
     Mask2FormerTransformerModule,
@@ -24,9 +24,6 @@ from sskd_core.config.model import ModelConfig
 from sskd_core.models.protocol import QueryOutput, SegmentationModel
 from sskd_core.models.resize import to_multiple
 
-_LEVELS = 3
-"""Maps that the query decoder attends to."""
-
 
 class Dinov2DptArch(StrictModel):
     """Architecture; the defaults are DINOv2-S with a 256-wide decoder."""
@@ -36,21 +33,18 @@ class Dinov2DptArch(StrictModel):
     depth: int = Field(12, ge=4)
     heads: int = Field(6, ge=1)
     pretrain_size: int = Field(518, ge=14, description="side of the image that the position embedding was trained on")
-    taps: tuple[int, ...] = Field(
-        (3, 6, 9, 12),
-        min_length=_LEVELS,
-        max_length=_LEVELS + 1,
-        description="blocks whose output is read, counted from 1; with three, masks have the finest map's resolution "
-        "and not twice that",
-    )
-    neck_sizes: tuple[int, ...] = Field((96, 192, 384, 768), description="channels of each tap's map")
-    reassemble_factors: tuple[float, ...] = Field((4, 2, 1, 0.5), description="cells of each tap's map a patch")
+    taps: tuple[int, int, int, int] = Field((3, 6, 9, 12), description="blocks whose output is read, counted from 1")
+    neck_sizes: tuple[int, int, int, int] = (96, 192, 384, 768)
+    reassemble_factors: tuple[float, float, float, float] = (4, 2, 1, 0.5)
     decoder_dim: int = Field(256, ge=8, description="width of the DPT fusion, the mask features and the query decoder")
     decoder_layers: int = Field(9, ge=1)
     decoder_heads: int = Field(8, ge=1)
     decoder_ffn: int = Field(2048, ge=8)
     num_queries: int = Field(100, ge=1)
     batch_norm: bool = Field(True, description="batch normalisation in the DPT residual units")
+    upsample_masks: bool = Field(
+        True, description="masks twice as fine as the finest reassembled map, as DPT has it; false: as fine as that map"
+    )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Dinov2DptArch:
@@ -58,8 +52,6 @@ class Dinov2DptArch(StrictModel):
             raise ValueError("embed_dim must divide by heads, and decoder_dim by decoder_heads")
         if list(self.taps) != sorted(set(self.taps)) or self.taps[0] < 1 or self.taps[-1] > self.depth:
             raise ValueError(f"taps must be increasing numbers of blocks, 1 to depth ({self.depth})")
-        if not len(self.taps) == len(self.neck_sizes) == len(self.reassemble_factors):
-            raise ValueError("taps, neck_sizes and reassemble_factors must be of equal length")
         return self
 
 
@@ -90,6 +82,8 @@ class Dinov2Dpt(SegmentationModel):
         self.encoder = Dinov2Backbone(_dinov2_config(self.arch))
         # A copy: the neck's configuration would unset which attention the backbone has chosen.
         self.neck = DPTNeck(_dpt_config(self.arch, _dinov2_config(self.arch)))
+        if not self.arch.upsample_masks:
+            self.neck.fusion_stage.layers[-1] = _LastFusion(self.neck.config)
         self.decoder = Mask2FormerTransformerModule(self.arch.decoder_dim, _decoder_config(self.arch))
         self.class_head = nn.Linear(self.arch.decoder_dim, len(classes) + 1)
         self._initialise_decoder()
@@ -99,7 +93,7 @@ class Dinov2Dpt(SegmentationModel):
         return self.decode(self.encode(pixels))
 
     def encode(self, pixels: Tensor) -> list[Tensor]:
-        """Return the reassembled maps of the taps; see `SegmentationModel.encode`."""
+        """Return the reassembled maps of the four taps; see `SegmentationModel.encode`."""
         patch = self.arch.patch_size
         rows, columns = -(-pixels.shape[2] // patch), -(-pixels.shape[3] // patch)
         states = self.encoder(to_multiple(pixels, patch)).feature_maps
@@ -109,8 +103,7 @@ class Dinov2Dpt(SegmentationModel):
     def decode(self, levels: list[Tensor]) -> QueryOutput:
         """Predict from the maps that `encode` returns."""
         fused = self.neck.fusion_stage([conv(level) for conv, level in zip(self.neck.convs, levels, strict=True)])
-        # DPT fuses a fourth map, twice as fine, for the masks; without it they are read off the finest attended one.
-        output = self.decoder(fused[:_LEVELS], fused[-1], output_hidden_states=True)
+        output = self.decoder(fused[:3], fused[3], output_hidden_states=True)
         return QueryOutput(
             class_logits=[self.class_head(state.transpose(0, 1)) for state in output.intermediate_hidden_states],
             mask_logits=list(output.masks_queries_logits),
@@ -132,6 +125,15 @@ class Dinov2Dpt(SegmentationModel):
                 nn.init.zeros_(module.cross_attn.in_proj_bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight)
+
+
+class _LastFusion(DPTFeatureFusionLayer):  # type: ignore[misc]
+    """DPT's fusion without the doubling at its end: most of a small network's time goes into the finest map."""
+
+    def forward(self, hidden_state: Tensor, residual: Tensor) -> Tensor:
+        """Fuse two maps of equal size."""
+        fused: Tensor = self.projection(self.residual_layer2(hidden_state + self.residual_layer1(residual)))
+        return fused
 
 
 def _dinov2_config(arch: Dinov2DptArch) -> Dinov2Config:
