@@ -26,8 +26,6 @@ from sskd_core.config.graph import BASELINE
 from sskd_core.stages.component import EXIT_INTERRUPTED, STOP_VARIABLE
 from sskd_core.stages.entry import SHARED_VARIABLE
 
-_KEEP_FREED_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_TOP_PAD_": str(64 << 20), "MALLOC_MMAP_MAX_": "0"}
-
 
 def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> None:
     """Run the pipeline.
@@ -46,9 +44,6 @@ def run_pipeline(experiment: ExperimentConfig, pipeline_root: Path) -> None:
     # libgomp's threads spin for about a millisecond before they sleep. Beside another process that takes its core; and
     # without any spinning, small layers wait for threads to wake up. Some microseconds avoid both.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    # glibc gives what a layer frees back to the system and fetches it again, page by page, for the next one.
-    for name, value in _KEEP_FREED_MEMORY.items():
-        os.environ.setdefault(name, value)
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(pipeline_root), raise_on_error=True)
     pipeline = BUILDERS[experiment.method](ClusterConfig())
     _stop_at_first_failure(pipeline.pipeline_spec)
