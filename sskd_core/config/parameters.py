@@ -81,9 +81,9 @@ PARAMETERS: tuple[Parameter, ...] = (
         int,
         "stages.train_supervised.iterations",
         "Steps of the student on labels alone, the figure to beat; as many as the next two together.",
-        1000,
+        900,
     ),
-    Parameter("distill_iterations", int, "stages.distill.iterations", "Steps of the student on pseudo-labels.", 950),
+    Parameter("distill_iterations", int, "stages.distill.iterations", "Steps of the student on pseudo-labels.", 850),
     Parameter("refine_iterations", int, "stages.refine.iterations", "Steps of the student on labels, at last.", 50),
     Parameter("label_workers", int, "label_workers", "Labelling tasks that run side by side, 1 to 100.", 2),
     Parameter(
