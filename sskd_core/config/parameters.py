@@ -65,7 +65,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         0.5,
     ),
     Parameter(
-        "lambda_semi", float, "stages.distill.lambda_semi", "Weight of the pseudo-labels when the student learns.", 5.0
+        "lambda_semi", float, "stages.distill.lambda_semi", "Weight of the pseudo-labels when the student learns.", 3.0
     ),
     Parameter("lambda_pxl", float, "stages.distill.lambda_pxl", "Weight of the pixel contrast; 0 leaves it out.", 0.1),
     Parameter("adapt_iterations", int, "stages.adapt_teacher.iterations", "Steps of the teacher on labels alone.", 80),
