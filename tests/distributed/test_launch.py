@@ -19,9 +19,12 @@ from pathlib import Path
 from sskd_core.distributed.launch import Ending, leave_ending
 task, rank = os.environ["SSKD_TASK"], int(os.environ["RANK"])
 folder = Path(os.environ["ACTOR_FOLDER"])
-(folder / f"rank-{rank}").write_text(" ".join([os.environ["WORLD_SIZE"], os.environ["LOCAL_RANK"], str(os.getppid())]))
 stopped = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+(folder / f"rank-{rank}").write_text(" ".join([os.environ["WORLD_SIZE"], os.environ["LOCAL_RANK"], str(os.getppid())]))
+# Whoever ends first has the other one stopped, which must hear of it.
+while task != "work" and not (folder / f"rank-{1 - rank}").exists():
+    stopped.wait(0.01)
 if task == "refuse" and rank == 1:
     leave_ending(Ending(1, 2, "the loss is not finite"))
     sys.exit(2)
