@@ -37,9 +37,7 @@ from sskd_core.training.processes import computation
 
 FAMILIES = ("dinov2_dpt", "mask2former")
 # Masks are compared at more points than one block of masks draws, and pixels at more rows.
-# Drawn uniformly: the pixels of untrained networks are alike but for rounding, which would choose.
-CONTRAST = {"feature_level": 1, "num_negatives": 5, "memory_mb": 1, "negatives": "uniform"}
-FUSION = {"negatives": "fusion"}
+CONTRAST = {"feature_level": 1, "num_negatives": 5, "memory_mb": 1}
 
 
 def network(family: str) -> SegmentationModel:
@@ -47,6 +45,11 @@ def network(family: str) -> SegmentationModel:
     backbone = {**TEACHER_ARCH["backbone_config"], "drop_path_rate": 0.0}
     arch = {"arch": {**TEACHER_ARCH, "backbone_config": backbone}} if family == "mask2former" else {}
     return construct(model_config(family, **arch), CLASSES, 0)
+
+
+def contrast_of(family: str) -> dict[str, Any]:
+    """Draw the untrained student's negatives uniformly: its pixels are alike but for rounding, which would choose."""
+    return {"negatives": "uniform"} if family == "dinov2_dpt" else {}
 
 
 def config_of(**values: Any) -> TrainConfig:
@@ -63,9 +66,17 @@ def strategy_of(config: TrainConfig, model: SegmentationModel) -> SemiSupervised
 
 
 def step_of(family: str, **values: Any) -> dict[str, Tensor]:
-    """Return terms, gradients and buffers of a first step."""
-    config, model = config_of(**values), network(family)
+    """Return terms, gradients and buffers of a first step.
+
+    In double precision: an untrained network's pixels are so alike that negatives would hang on how the processor
+    rounds a convolution, which may depend on the batch.
+    """
+    contrast = {**contrast_of(family), **values.pop("contrast", {})}
+    config, model = config_of(contrast=contrast, **values), network(family).double()
+    encode = model.encode
+    model.encode = lambda pixels: encode(pixels.double())
     strategy = strategy_of(config, model)
+    strategy.extra.double()
     compute = computation(model, strategy.extra)
     model.train()
     torch.manual_seed(7)
@@ -142,7 +153,7 @@ class Stopping(Strategy):
 def trainer_at(storage: StorageConfig, place: str, at: int | None = None, **values: Any) -> Trainer:
     """Return a run of six steps, whose checkpoints are at a place."""
     config, model = (
-        config_of(ema_decay=0.9, checkpoint_seconds=0.0),
+        config_of(contrast=contrast_of("dinov2_dpt"), ema_decay=0.9, checkpoint_seconds=0.0),
         network("dinov2_dpt"),
     )
     store = ObjectStore(storage)
@@ -182,7 +193,6 @@ def use_processes(folder: Path, storage: StorageConfig, parts: tuple[Path, Path]
         found |= {f"grounded {empty_first}/{name}": value for name, value in losses.items()}
     for family in FAMILIES:
         found |= {f"{family}/{name}": value for name, value in step_of(family).items()}
-    found |= {f"fusion/{name}": value for name, value in step_of("mask2former", contrast=FUSION).items()}
     found |= {f"apart/{name}": value for name, value in step_of("dinov2_dpt", contrast={"per_process": True}).items()}
     found |= {f"empty/{name}": value for name, value in losses_without_instance_in_front().items()}
     found |= {f"whole/{name}": value for name, value in fit(trainer_at(storage, "whole")).items()}
@@ -232,13 +242,6 @@ def test_a_step_of_two_processes_is_that_of_one_with_the_whole_batch(runs, famil
         assert float(together[name]) == pytest.approx(float(alone[name]), rel=1e-6), name
     for name in alone.keys() - set(terms):
         assert torch.allclose(together[name], alone[name], rtol=1e-4, atol=1e-5), name
-
-
-def test_predictions_of_all_processes_choose_the_negatives(runs):
-    alone = step_of("mask2former", contrast=FUSION)["loss/pxl"]
-    assert float(alone) != float(step_of("mask2former")["loss/pxl"])
-    # Rounding may choose another pixel here and there; what other predictions would choose lies further off.
-    assert float(runs.of("fusion")["loss/pxl"]) == pytest.approx(float(alone), rel=5e-4)
 
 
 def test_negatives_of_a_process_alone_change_the_contrastive_term_and_no_other(runs):
